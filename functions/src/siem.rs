@@ -1,0 +1,68 @@
+//! SIEM logs: every step of every message through the gateway, in ten types.
+//!
+//! API 1.0: one stream of files, <https://integrations.mimecast.com/documentation/tutorials/understanding-siem-logs/>.
+//! API 2.0: one stream of signed links per type, `GET /siem/v1/batch/events/cg`. Both keep seven days.
+
+use chrono::TimeDelta;
+use collector::Settings;
+use collector::source::{Ask, Feed, Identity, Kind, Source, Stream};
+
+/// The types of API 2.0. One call takes one type.
+const TYPES_V2: [&str; 10] = [
+    "receipt",
+    "process",
+    "delivery",
+    "journal",
+    "av",
+    "spam",
+    "internal email protect",
+    "impersonation protect",
+    "url protect",
+    "attachment protect",
+];
+
+/// Tables by the file-name prefix of API 1.0 or the event type of API 2.0.
+pub static SOURCE: Source = Source {
+    name: "siem",
+    table: "mail.mimecast.siem",
+    permission: "Gateway | Tracking | Read, with Enhanced Logging switched on (API 1.0); Security Events and Data Retrieval | \
+                 Threat and Security Events (SIEM) | Read (API 2.0)",
+    kind: Kind::Stream(Stream {
+        feeds,
+        identity: Identity::File,
+        types: &[
+            ("receipt", "receipt"),
+            ("process", "process"),
+            ("delivery", "delivery"),
+            ("jrnl", "jrnl"),
+            ("journal", "jrnl"),
+            ("av", "av"),
+            ("iep", "iep"),
+            ("internal email protect", "iep"),
+            ("impersonation", "impersonation"),
+            ("impersonation protect", "impersonation"),
+            ("spameventthread", "spameventthread"),
+            ("spam", "spameventthread"),
+            ("ttp", "ttp"),
+            ("url protect", "ttp"),
+            ("attachment protect", "ttp"),
+        ],
+        keeps: TimeDelta::days(7),
+        dated: true,
+    }),
+};
+
+fn feeds(_settings: &Settings, v2: bool) -> Vec<Feed> {
+    if !v2 {
+        let ask = Ask::File {
+            path: "/api/audit/get-siem-logs",
+            filter: r#""type":"MTA","fileFormat":"json","compress":true"#.to_owned(),
+            token_header: "mc-siem-token",
+            start: None,
+        };
+        return vec![Feed { name: "MTA".to_owned(), ask }];
+    }
+    let feed =
+        |kind: &'static str| Feed { name: kind.to_owned(), ask: Ask::Links { path: "/siem/v1/batch/events/cg", kind } };
+    TYPES_V2.into_iter().map(feed).collect()
+}

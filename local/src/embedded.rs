@@ -1,0 +1,372 @@
+//! DynamoDB without AWS: an engine in this process that keeps the checkpoint table in one `SQLite` file.
+//!
+//! The collector's store speaks to it through the same SDK client as in the cloud, so there is one checkpoint protocol
+//! and one store. What the items mean is the store's business.
+//!
+//! Durability: the engine puts the file in WAL mode and leaves `synchronous` at `SQLite`'s default, FULL, so each write
+//! is in the log and synced before its call returns. `tests/kill.rs` proves it for a killed process.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_types::body::SdkBody;
+use dynoxide::actions::create_table::CreateTableRequest;
+use dynoxide::actions::update_time_to_live::{TimeToLiveSpecification, UpdateTimeToLiveRequest};
+use dynoxide::types::{AttributeDefinition, KeySchemaElement, KeyType, ScalarAttributeType};
+use dynoxide::{Database, DynoxideError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The checkpoint table's name here: hash key `pk`, sort key `sk`, TTL attribute `expires_at`, on-demand.
+pub const TABLE: &str = "checkpoint";
+
+/// `X-Amz-Target` is this, a dot and the operation.
+const TARGET: &str = "DynamoDB_20120810";
+
+/// AWS deletes expired items within days; an hour keeps the file small.
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Why the checkpoint file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process works with the file.
+    #[error("checkpoint file {} is in use by another process", path.display())]
+    InUse {
+        /// As given.
+        path: PathBuf,
+    },
+    /// The file or the lock file beside it cannot be created or opened.
+    #[error("checkpoint file {}: {reason}", path.display())]
+    File {
+        /// As given.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The engine refuses the file, for one because it is not a checkpoint file.
+    #[error("checkpoint file {}: {reason}", path.display())]
+    Engine {
+        /// As given.
+        path: PathBuf,
+        /// What the engine said.
+        reason: Box<DynoxideError>,
+    },
+}
+
+/// One file, one process. Clones are cheap and share the file; it is free again when the last clone, and the last
+/// client made from one, is gone.
+#[derive(Clone, Debug)]
+pub struct Embedded(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    swept: Mutex<Instant>,
+    /// Declared last, thus dropped last: the lock outlives the database.
+    _lock: Option<File>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Embedded")
+    }
+}
+
+impl Embedded {
+    /// Opens the file at `path`. Creates it (readable by its owner alone) and the table where they do not exist.
+    ///
+    /// # Errors
+    /// The path cannot be written, another process has the file open, or it is not a checkpoint file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |reason| Error::File { path: path.to_owned(), reason };
+        // SQLite takes an empty file for a new database and gives its log files the same mode.
+        match private().create_new(true).open(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+        // One name for one file, so that links to it share the lock, and never `:memory:` or `file:...`, to which
+        // SQLite gives a meaning of its own.
+        let canonical = path.canonicalize().map_err(failed)?;
+        let name = canonical.to_str().ok_or_else(|| failed(io::Error::other("the path is not UTF-8")))?;
+        // The lock is a file of its own: closing any handle on the database file would drop SQLite's locks on it.
+        let lock = private().create(true).open(format!("{name}.lock")).map_err(failed)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::InUse { path: path.to_owned() },
+            TryLockError::Error(error) => failed(error),
+        })?;
+        Self::start(path, Database::new(name), Some(lock))
+    }
+
+    /// An empty table in memory, for tests and trials.
+    ///
+    /// # Errors
+    /// The engine does not start.
+    pub fn memory() -> Result<Self, Error> {
+        Self::start(Path::new(":memory:"), Database::memory(), None)
+    }
+
+    fn start(path: &Path, database: dynoxide::Result<Database>, lock: Option<File>) -> Result<Self, Error> {
+        let prepare = |database: Database| {
+            create_table(&database)?;
+            database.sweep_ttl()?;
+            Ok(database)
+        };
+        let database = database
+            .and_then(prepare)
+            .map_err(|reason| Error::Engine { path: path.to_owned(), reason: Box::new(reason) })?;
+        Ok(Self(Arc::new(Inner { database, swept: Mutex::new(Instant::now()), _lock: lock })))
+    }
+
+    /// One DynamoDB call as on the wire: the operation (`GetItem`) and its JSON body to HTTP status and JSON body.
+    /// Only the operations that the product uses are known. Blocks until the call is durable.
+    pub fn execute(&self, operation: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        self.sweep();
+        let database = &self.0.database;
+        let answer = match operation {
+            "GetItem" => call(body, |request| database.get_item(request)),
+            "PutItem" => call(body, |request| database.put_item(request)),
+            "UpdateItem" => call(body, |request| database.update_item(request)),
+            "DeleteItem" => call(body, |request| database.delete_item(request)),
+            "Query" => call(body, |request| database.query(request)),
+            "TransactWriteItems" => call(body, |request| database.transact_write_items(request)),
+            _ => {
+                let unknown = r#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#;
+                return (400, unknown.into());
+            }
+        };
+        match answer {
+            Ok(body) => (200, body),
+            Err(error) => (error.status_code(), error.to_json().into_bytes()),
+        }
+    }
+
+    /// A DynamoDB client that calls this engine directly: no port, no network, no account.
+    pub fn client(&self) -> Client {
+        let connector = SharedHttpConnector::new(Connector(self.clone()));
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .region(Region::from_static("local"))
+            .credentials_provider(Credentials::new("local", "local", None, None, "embedded"))
+            .endpoint_url("http://embedded")
+            .http_client(http_client_fn(move |_, _| connector.clone()))
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// Deletes expired items, at most once per [`SWEEP_EVERY`]. Its failure is no reason to fail the caller's call.
+    fn sweep(&self) {
+        {
+            let mut swept = self.0.swept.lock().unwrap_or_else(PoisonError::into_inner);
+            if swept.elapsed() < SWEEP_EVERY {
+                return;
+            }
+            *swept = Instant::now();
+        }
+        if let Err(error) = self.0.database.sweep_ttl() {
+            tracing::warn!(%error, "cannot delete expired checkpoint items");
+        }
+    }
+}
+
+/// How files come to be that only their owner can read.
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+fn create_table(database: &Database) -> dynoxide::Result<()> {
+    let key = |name: &str, key_type| KeySchemaElement { attribute_name: name.to_owned(), key_type };
+    let string =
+        |name: &str| AttributeDefinition { attribute_name: name.to_owned(), attribute_type: ScalarAttributeType::S };
+    let created = database.create_table(CreateTableRequest {
+        table_name: TABLE.to_owned(),
+        key_schema: vec![key("pk", KeyType::HASH), key("sk", KeyType::RANGE)],
+        attribute_definitions: vec![string("pk"), string("sk")],
+        billing_mode: Some("PAY_PER_REQUEST".to_owned()),
+        ..CreateTableRequest::default()
+    });
+    match created {
+        Ok(_) | Err(DynoxideError::ResourceInUseException(_)) => {}
+        Err(error) => return Err(error),
+    }
+    // Also for a table that exists: the process may have died between the two calls.
+    database.update_time_to_live(UpdateTimeToLiveRequest {
+        table_name: TABLE.to_owned(),
+        time_to_live_specification: TimeToLiveSpecification { attribute_name: "expires_at".to_owned(), enabled: true },
+    })?;
+    Ok(())
+}
+
+fn call<Q: DeserializeOwned, A: Serialize>(
+    body: &[u8],
+    operation: impl FnOnce(Q) -> dynoxide::Result<A>,
+) -> dynoxide::Result<Vec<u8>> {
+    // The engine checks a request while reading it, so what is wrong is most often the request's content.
+    let request =
+        serde_json::from_slice(body).map_err(|error| DynoxideError::ValidationException(error.to_string()))?;
+    serde_json::to_vec(&operation(request)?).map_err(|error| DynoxideError::InternalServerError(error.to_string()))
+}
+
+/// The engine in the place of the SDK's HTTP connection.
+#[derive(Debug)]
+struct Connector(Embedded);
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let engine = self.0.clone();
+        // A write waits for the disk, and the runtime's one thread serves other sources meanwhile: not inline. A
+        // caller that gives up leaves a call which still takes effect, as it would on a network.
+        HttpConnectorFuture::new(async move {
+            tokio::task::spawn_blocking(move || answer(&engine, request))
+                .await
+                .map_err(|error| ConnectorError::other(error.into(), None))?
+        })
+    }
+}
+
+fn answer(engine: &Embedded, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    let operation = request
+        .headers()
+        .get("x-amz-target")
+        .and_then(|target| target.strip_prefix(TARGET)?.strip_prefix('.'))
+        .ok_or_else(|| ConnectorError::user("not a DynamoDB request".into()))?;
+    let body =
+        request.body().bytes().ok_or_else(|| ConnectorError::user("a DynamoDB request is not a stream".into()))?;
+    let (status, body) = engine.execute(operation, body);
+    let status = status.try_into().map_err(|error| ConnectorError::other(Box::new(error), None))?;
+    Ok(HttpResponse::new(status, SdkBody::from(body)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use std::fs;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use aws_sdk_dynamodb::types::AttributeValue::{N, S};
+    use serde_json::json;
+
+    use super::*;
+
+    fn put(engine: &Embedded, item: &serde_json::Value) {
+        let body = json!({"TableName": TABLE, "Item": item}).to_string();
+        assert_eq!(engine.execute("PutItem", body.as_bytes()), (200, b"{}".to_vec()));
+    }
+
+    fn get(engine: &Embedded, sk: &str) -> serde_json::Value {
+        let body = json!({"TableName": TABLE, "Key": {"pk": {"S": "p"}, "sk": {"S": sk}}});
+        let (status, answer) = engine.execute("GetItem", body.to_string().as_bytes());
+        assert_eq!(status, 200);
+        serde_json::from_slice(&answer).unwrap()
+    }
+
+    #[test]
+    fn keeps_items_in_the_file_and_drops_the_expired_at_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.db");
+        let engine = Embedded::open(&path).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let yesterday = now.as_secs() - 86_400;
+        put(&engine, &json!({"pk": {"S": "p"}, "sk": {"S": "kept"}}));
+        put(&engine, &json!({"pk": {"S": "p"}, "sk": {"S": "gone"}, "expires_at": {"N": yesterday.to_string()}}));
+        drop(engine);
+
+        let engine = Embedded::open(&path).unwrap();
+        assert_eq!(get(&engine, "kept"), json!({"Item": {"pk": {"S": "p"}, "sk": {"S": "kept"}}}));
+        assert_eq!(get(&engine, "gone"), json!({}));
+    }
+
+    #[test]
+    fn one_process_at_a_time_until_the_last_client_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.db");
+        let client = Embedded::open(&path).unwrap().client();
+        assert_eq!(
+            Embedded::open(&path).unwrap_err().to_string(),
+            format!("checkpoint file {} is in use by another process", path.display())
+        );
+        #[cfg(unix)]
+        {
+            let link = directory.path().join("link");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            assert!(matches!(Embedded::open(&link), Err(Error::InUse { .. })));
+        }
+        drop(client);
+        Embedded::open(&path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_files_belong_to_their_owner_alone() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let engine = Embedded::open(&directory.path().join("checkpoint.db")).unwrap();
+        put(&engine, &json!({"pk": {"S": "p"}, "sk": {"S": "s"}}));
+        let mut names = Vec::new();
+        for entry in fs::read_dir(directory.path()).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+            names.push(entry.file_name().into_string().unwrap());
+        }
+        names.sort();
+        assert_eq!(names, ["checkpoint.db", "checkpoint.db-shm", "checkpoint.db-wal", "checkpoint.db.lock"]);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing").join("checkpoint.db");
+        let error = Embedded::open(&missing).unwrap_err().to_string();
+        assert!(error.contains(missing.to_str().unwrap()), "{error}");
+
+        let text = directory.path().join("notes.txt");
+        fs::write(&text, "dear diary, ".repeat(100)).unwrap();
+        let error = Embedded::open(&text).unwrap_err().to_string();
+        assert!(error.contains(text.to_str().unwrap()), "{error}");
+        assert_eq!(fs::read_to_string(&text).unwrap(), "dear diary, ".repeat(100));
+    }
+
+    #[test]
+    fn knows_only_what_the_product_uses() {
+        let engine = Embedded::memory().unwrap();
+        let unknown = br#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#;
+        for operation in ["Scan", "DeleteTable", "CreateTable", ""] {
+            assert_eq!(engine.execute(operation, br#"{"TableName":"checkpoint"}"#), (400, unknown.to_vec()));
+        }
+        for nonsense in ["", "[", "{}", r#"{"TableName":7}"#] {
+            let (status, body) = engine.execute("GetItem", nonsense.as_bytes());
+            assert_eq!(status, 400);
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body["__type"], "com.amazon.coral.validate#ValidationException");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_client_reaches_the_same_items_as_the_engine() {
+        let engine = Embedded::memory().unwrap();
+        let answer = engine
+            .client()
+            .update_item()
+            .table_name(TABLE)
+            .key("pk", S("p".to_owned()))
+            .key("sk", S("s".to_owned()))
+            .update_expression("ADD epoch :one")
+            .expression_attribute_values(":one", N("1".to_owned()))
+            .send()
+            .await;
+        answer.unwrap();
+        assert_eq!(get(&engine, "s")["Item"]["epoch"], json!({"N": "1"}));
+    }
+}

@@ -1,0 +1,170 @@
+//! What lives as long as the process: settings, the store, and per tenant the clients made from its secrets.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, retry::RetryConfig};
+use devo::Sink;
+use mimecast::{Client, Clock, Credentials};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::{Duration, Instant};
+
+use crate::invocation::Invocation;
+use crate::run::Run;
+use crate::source::{Kind, Source};
+use crate::{Answer, Error, ErrorType, Secrets, Settings, Store};
+
+/// The time a run takes at most when nobody gives it a deadline.
+const WITHOUT_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
+/// Runs sources: each invocation is one run of one source for one tenant.
+pub struct Collector {
+    settings: Settings,
+    store: Store,
+    secrets: Secrets,
+    clock: Clock,
+    accounts: Mutex<HashMap<String, Arc<Account>>>,
+}
+
+/// A tenant's doors to Mimecast and Devo, kept warm between invocations.
+struct Account {
+    mimecast: Client,
+    sink: Sink,
+    /// What they were made from, to tell a rotated secret.
+    secrets: (SecretString, Option<SecretString>),
+}
+
+impl Collector {
+    /// A collector with the given parts.
+    pub fn new(settings: Settings, store: Store, secrets: Secrets, clock: Clock) -> Self {
+        Self { settings, store, secrets, clock, accounts: Mutex::default() }
+    }
+
+    /// A collector as the environment describes it, on AWS.
+    ///
+    /// # Errors
+    /// `Configuration`, naming the variable.
+    pub async fn from_env() -> Result<Self, Error> {
+        let settings = Settings::from_env()?;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(3))
+            .operation_attempt_timeout(Duration::from_secs(5))
+            .operation_timeout(Duration::from_secs(20))
+            .build();
+        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(6))
+            .load()
+            .await;
+        let store = Store::new(aws_sdk_dynamodb::Client::new(&config), &settings.checkpoint_table);
+        let secrets = Secrets::new(Some(aws_sdk_secretsmanager::Client::new(&config)));
+        Ok(Self::new(settings, store, secrets, Clock::System))
+    }
+
+    /// One run of `source` for the invocation `event`, done by `deadline`.
+    ///
+    /// # Errors
+    /// The error and the tenant it is about. What was delivered before stays delivered and checkpointed.
+    pub async fn invoke(
+        &self,
+        source: &'static Source,
+        event: &Value,
+        deadline: Option<Instant>,
+    ) -> Result<Answer, (Error, String)> {
+        let default = || self.settings.tenant.clone();
+        let invocation = Invocation::parse(event).map_err(|error| (error, default()))?;
+        let tenant = invocation.tenant.clone().unwrap_or_else(default);
+        self.run(source, &tenant, &invocation, deadline).await.map_err(|error| (error, tenant))
+    }
+
+    async fn run(
+        &self,
+        source: &'static Source,
+        tenant: &str,
+        invocation: &Invocation,
+        deadline: Option<Instant>,
+    ) -> Result<Answer, Error> {
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + WITHOUT_DEADLINE);
+        let mut account = self.account(tenant, None).await?;
+        loop {
+            let backfill = invocation.backfill.as_ref();
+            if backfill.is_some() && !can_backfill(source, &account.mimecast) {
+                let text = "backfill is not possible for this source: the API does not select it by time";
+                return Err(Error::Configuration(text.into()));
+            }
+            let run = Run {
+                source,
+                tenant,
+                backfill,
+                settings: &self.settings,
+                store: &self.store,
+                mimecast: account.mimecast.counted(),
+                sink: &account.sink,
+                clock: self.clock,
+                deadline,
+            };
+            match run.run().await {
+                Err(error) if matches!(error.error_type(), ErrorType::Credentials | ErrorType::DevoRejected) => {
+                    // The secret may have been rotated: with another one, once more.
+                    let renewed = self.account(tenant, Some(&account)).await?;
+                    if Arc::ptr_eq(&renewed, &account) {
+                        return Err(error);
+                    }
+                    account = renewed;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// The tenant's account; with `refused`, after looking whether its secrets have changed.
+    async fn account(&self, tenant: &str, refused: Option<&Arc<Account>>) -> Result<Arc<Account>, Error> {
+        let mut accounts = self.accounts.lock().await;
+        if let (Some(account), None) = (accounts.get(tenant), refused) {
+            return Ok(account.clone());
+        }
+        let mimecast = self.secrets.get(&self.settings.mimecast_secret_id(tenant)).await?;
+        let devo = match self.settings.devo_secret_id(tenant) {
+            Some(id) => Some(self.secrets.get(&id).await?),
+            None => None,
+        };
+        if let Some(account) = refused {
+            let (old_mimecast, old_devo) = &account.secrets;
+            let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+            let same_devo = match (old_devo, &devo) {
+                (Some(old), Some(new)) => same(old, new),
+                (None, None) => true,
+                _ => false,
+            };
+            if same(old_mimecast, &mimecast) && same_devo {
+                return Ok(account.clone());
+            }
+            tracing::info!(tenant, "the secret has changed");
+        }
+        let credentials = Credentials::from_json(&mimecast)?;
+        let settings = &self.settings;
+        let base_url =
+            credentials.base_url(settings.mimecast_base_url.as_deref(), settings.mimecast_region.as_deref())?;
+        let keys = devo.as_ref().map(devo::Credentials::from_json).transpose()?;
+        let url = settings.devo_url(keys.as_ref().and_then(devo::Credentials::url))?;
+        let account = Arc::new(Account {
+            mimecast: Client::new(credentials, base_url, self.clock)?,
+            sink: Sink::open(url, keys.as_ref(), &settings.devo_host)?,
+            secrets: (mimecast, devo),
+        });
+        accounts.insert(tenant.to_owned(), account.clone());
+        Ok(account)
+    }
+}
+
+/// The seven sources asked for by time, and SIEM 2.0 by days.
+fn can_backfill(source: &Source, mimecast: &Client) -> bool {
+    match &source.kind {
+        Kind::Window(_) => true,
+        Kind::Stream(stream) => stream.dated && mimecast.is_v2(),
+        Kind::Snapshot(_) => false,
+    }
+}

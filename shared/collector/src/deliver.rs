@@ -1,0 +1,172 @@
+//! From portions to Devo: batches per table, then one commit. Never the other way round.
+//!
+//! What is sent between two commits stays within one batch, so that is the most a crash can repeat.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use devo::Sink;
+use tokio::time::Instant;
+
+use crate::Error;
+use crate::answer::Gap;
+use crate::portion::{DeadLetter, Event, Marks, Portion};
+use crate::state::{State, stamp};
+use crate::store::{Commit, Lease};
+
+/// Most lines that are sent between two commits.
+pub(crate) const BATCH_LINES: usize = 10_000;
+/// Most bytes, line ends included, that are sent between two commits.
+pub(crate) const BATCH_BYTES: usize = 8_000_000;
+
+/// What a run has got done.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub events: u64,
+    pub duplicates: u64,
+    pub rejected: u64,
+    pub batches: u64,
+    pub unknown_types: BTreeMap<String, u64>,
+    pub gap: Option<Gap>,
+    pub repeat: Option<Gap>,
+}
+
+/// Portions read but not yet delivered.
+#[derive(Default)]
+pub(crate) struct Pending {
+    portion: Portion,
+    bytes: usize,
+    any: bool,
+}
+
+impl Pending {
+    pub fn add(&mut self, portion: Portion) {
+        self.any = true;
+        self.bytes += portion.events.iter().map(|event| event.line.len() + 1).sum::<usize>();
+        self.portion.events.extend(portion.events);
+        self.portion.rejected.extend(portion.rejected);
+        self.portion.duplicates += portion.duplicates;
+        for group in portion.marks {
+            match self.portion.marks.iter_mut().find(|other| other.label == group.label && other.stamp == group.stamp) {
+                Some(other) => other.marks.extend(group.marks),
+                None => self.portion.marks.push(group),
+            }
+        }
+        self.portion.gap = portion.gap.or(self.portion.gap);
+        self.portion.repeat = portion.repeat.or(self.portion.repeat);
+        self.portion.state = portion.state;
+    }
+
+    pub fn has_events(&self) -> bool {
+        !self.portion.events.is_empty()
+    }
+
+    /// Whether it should be delivered before more is read.
+    pub fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES / 2 || self.portion.events.len() >= BATCH_LINES / 2
+    }
+}
+
+/// Where a run's deliveries go.
+pub(crate) struct Delivery<'a> {
+    pub sink: &'a Sink,
+    pub lease: &'a mut Lease,
+    pub until: Instant,
+    pub counts: &'a mut Counts,
+}
+
+impl Delivery<'_> {
+    /// Sends what is pending and commits it; `release` gives the lease back with the last write.
+    ///
+    /// # Errors
+    /// `Devo`, after what it accepted before has been committed; `Checkpoint`.
+    pub async fn deliver(&mut self, pending: &mut Pending, now: DateTime<Utc>, release: bool) -> Result<(), Error> {
+        let Pending { portion, any, .. } = std::mem::take(pending);
+        let mut dead = portion.rejected;
+        let mut events = portion.events.as_slice();
+        while !events.is_empty() {
+            let (batch, rest) = events.split_at(batch_size(events));
+            events = rest;
+            let mut sent = Marks { stamp: stamp(now), label: None, marks: Vec::new() };
+            let outcome = self.send(batch, &mut sent.marks, &mut dead).await;
+            if let Err(error) = outcome {
+                sent.marks.retain(|mark| *mark != 0);
+                // The run ends here, so the lease goes back whatever was asked.
+                let commit = Commit { state: None, marks: vec![sent], dead: &dead, release: true };
+                self.lease.commit(commit, now).await?;
+                return Err(error);
+            }
+            if !events.is_empty() {
+                let commit = Commit { state: None, marks: vec![sent], dead: &dead, release: false };
+                self.lease.commit(commit, now).await?;
+                self.counts.rejected += std::mem::take(&mut dead).len() as u64;
+            }
+        }
+        let state: Option<&State> = any.then_some(&portion.state);
+        self.counts.duplicates += portion.duplicates;
+        self.counts.gap = portion.gap.or(self.counts.gap);
+        self.counts.repeat = portion.repeat.or(self.counts.repeat);
+        self.counts.rejected += dead.len() as u64;
+        let commit = Commit { state, marks: portion.marks, dead: &dead, release };
+        self.lease.commit(commit, now).await?;
+        if any {
+            self.lease.state = portion.state;
+        }
+        Ok(())
+    }
+
+    /// Sends one batch, table by table. `sent` takes the marks of what Devo has accepted or can never accept.
+    async fn send(&mut self, batch: &[Event], sent: &mut Vec<u128>, dead: &mut Vec<DeadLetter>) -> Result<(), Error> {
+        for (table, events) in by_table(batch) {
+            let lines: Vec<_> = events.iter().map(|event| event.line.clone()).collect();
+            let delivery = self.sink.send(&table, &lines, self.until).await;
+            let settled = events.get(..delivery.settled).unwrap_or(&events);
+            sent.extend(settled.iter().map(|event| event.mark));
+            self.counts.batches += u64::from(delivery.settled > 0);
+            self.counts.events += (settled.len() - delivery.refused.len().min(settled.len())) as u64;
+            for event in settled {
+                if let Some(kind) = &event.unknown_type {
+                    *self.counts.unknown_types.entry(kind.to_string()).or_default() += 1;
+                }
+            }
+            for refused in delivery.refused {
+                if let Some(event) = events.get(refused.index) {
+                    dead.push(DeadLetter {
+                        raw: event.line.clone(),
+                        reason: refused.reason,
+                        table: table.to_string(),
+                        origin: "devo".into(),
+                    });
+                }
+            }
+            if let Some(error) = delivery.failure {
+                self.counts.rejected += dead.len() as u64;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many of `events` make one batch: at least one.
+fn batch_size(events: &[Event]) -> usize {
+    let mut bytes = 0;
+    let fits = events.iter().take(BATCH_LINES).take_while(|event| {
+        bytes += event.line.len() + 1;
+        bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// The events of each table, in their order.
+fn by_table(batch: &[Event]) -> Vec<(Arc<str>, Vec<&Event>)> {
+    let mut tables: Vec<(Arc<str>, Vec<&Event>)> = Vec::new();
+    for event in batch {
+        match tables.iter_mut().find(|(table, _)| *table == event.table) {
+            Some((_, events)) => events.push(event),
+            None => tables.push((event.table.clone(), vec![event])),
+        }
+    }
+    tables
+}

@@ -1,0 +1,80 @@
+//! The entry of a Lambda function: one source, invoked by its schedule.
+
+use std::pin::Pin;
+
+use chrono::{DateTime, Utc};
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+use tokio::time::{Duration, Instant};
+
+use crate::source::Source;
+use crate::{Answer, Collector, Error, logging};
+
+/// Serves invocations of `source` until the environment ends.
+///
+/// # Errors
+/// Where the Lambda Runtime API cannot be reached. What is wrong with the settings fails the invocation, not the start:
+/// so it shows as an error with a type and a text, and mending it needs no new environment.
+pub async fn serve(source: &'static Source) -> Result<(), lambda_runtime::Error> {
+    logging::init_logging();
+    let collector = OnceCell::new();
+    let collector = &collector;
+    // Boxed as `dyn`: its whole type would be too deep for the compiler in the programs.
+    let server: Pin<Box<dyn Future<Output = _>>> =
+        Box::pin(lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+            let clock = mimecast::Clock::System;
+            let deadline = deadline(event.context.deadline, clock.now());
+            let outcome = match collector.get_or_try_init(Collector::from_env).await {
+                Ok(collector) => collector.invoke(source, &event.payload, deadline).await,
+                Err(error) => Err((error, "default".to_owned())),
+            };
+            conclude(source, outcome)
+        })));
+    server.await
+}
+
+/// When the run has to be over. A deadline already past is a tool's placeholder (`cargo lambda watch` sends one of 1970).
+fn deadline(epoch_millis: u64, now: DateTime<Utc>) -> Option<Instant> {
+    let now = u64::try_from(now.timestamp_millis()).unwrap_or_default();
+    epoch_millis.checked_sub(now).filter(|left| *left > 0).map(|left| Instant::now() + Duration::from_millis(left))
+}
+
+/// One line of log, and the answer or the error in the form that Lambda records.
+fn conclude(source: &Source, outcome: Result<Answer, (Error, String)>) -> Result<Answer, Diagnostic> {
+    match outcome {
+        Ok(answer) => {
+            tracing::info!(
+                source = answer.source,
+                tenant = answer.tenant,
+                status = ?answer.status,
+                events = answer.events,
+                duplicates = answer.duplicates,
+                rejected = answer.rejected,
+                requests = answer.requests,
+                batches = answer.batches,
+                lag_seconds = answer.lag_seconds,
+                "run done"
+            );
+            Ok(answer)
+        }
+        Err((error, tenant)) => {
+            let message = error.report(source.name, &tenant, source.permission);
+            tracing::error!(error_type = error.error_type().as_str(), "{message}");
+            Err(Diagnostic { error_type: error.error_type().as_str().to_owned(), error_message: message })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_in_the_past_is_none() {
+        let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
+        assert_eq!(deadline(600_000, now), None);
+        assert_eq!(deadline(1_700_000_000_000, now), None);
+        assert_eq!(deadline(1_700_000_007_000, now), Some(Instant::now() + Duration::from_secs(7)));
+    }
+}

@@ -1,0 +1,40 @@
+//! The run: from a source's description to events accepted by Devo, and a checkpoint that says so.
+//!
+//! ```text
+//! invocation -> settings + secrets -> lease + checkpoint -> pages or files -> new events -> batches -> accepted -> commit
+//!  (lambda)       (collector)           (store)        (window stream snapshot) (seen)     (deliver)            (store)
+//! ```
+//!
+//! `run` is that line; each other module is one of its stations. What a source looks like is told by `functions/`, how
+//! Mimecast and Devo are spoken to by the crates `mimecast` and `devo`.
+
+mod answer;
+mod collector;
+mod deliver;
+mod error;
+mod invocation;
+mod lambda;
+mod logging;
+mod portion;
+mod reader;
+mod run;
+mod secrets;
+mod seen;
+mod settings;
+mod snapshot;
+pub mod source;
+mod state;
+mod store;
+mod stream;
+mod window;
+
+pub use answer::{Answer, Gap, Status};
+pub use collector::Collector;
+pub use error::{Error, ErrorType};
+pub use invocation::{Backfill, Invocation};
+pub use lambda::serve;
+pub use logging::init_logging;
+pub use secrets::Secrets;
+pub use settings::{Settings, ThreatfeedFormat};
+pub use source::Source;
+pub use store::Store;

@@ -1,0 +1,209 @@
+//! Tells an event that was read again from an event that is new, without ever taking two for one.
+//!
+//! An event's mark is a 128-bit hash of what identifies it. Where nothing but the content does, the mark also holds the
+//! event's number among equal ones in one reading: two equal rows are two events, and reading both again adds none.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use mimecast::json;
+use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
+
+/// What stands for an event in the store: stable across versions of this program.
+pub(crate) type Mark = u128;
+
+/// The marks that matter for one run.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    known: HashSet<Mark>,
+    /// Marks of the rows of the reading at hand, by label, as an earlier run left them.
+    readings: HashMap<String, HashSet<Mark>>,
+    label: String,
+    counts: HashMap<u128, u64>,
+}
+
+/// One row's mark and whether it has been delivered already.
+pub(crate) struct Verdict {
+    pub mark: Mark,
+    pub known: bool,
+}
+
+impl Seen {
+    /// Takes in what the store remembers.
+    pub fn remember(&mut self, label: Option<String>, marks: impl Iterator<Item = Mark>) {
+        match label {
+            Some(label) => {
+                let reading = self.readings.entry(label).or_default();
+                marks.for_each(|mark| {
+                    reading.insert(mark);
+                    self.known.insert(mark);
+                });
+            }
+            None => self.known.extend(marks),
+        }
+    }
+
+    /// Begins a reading, or goes on with the one an earlier run left under the same label.
+    pub fn begin(&mut self, label: String) {
+        if self.label != label {
+            self.label = label;
+            self.counts.clear();
+        }
+    }
+
+    /// Judges content that has no identity of its own: equal ones in one reading are numbered.
+    pub fn content(&mut self, hash: u128) -> Verdict {
+        let earlier = self.readings.get(&self.label);
+        let count = self.counts.entry(hash).or_insert_with(|| {
+            let read = |number: &u64| earlier.is_some_and(|marks| marks.contains(&numbered(hash, *number)));
+            (0..).take_while(read).count() as u64
+        });
+        let mark = numbered(hash, *count);
+        *count += 1;
+        self.judge(mark)
+    }
+
+    /// Judges what has an identity: an id, a file, a place in a file.
+    pub fn identity(&mut self, hash: u128) -> Verdict {
+        self.judge(hash)
+    }
+
+    fn judge(&mut self, mark: Mark) -> Verdict {
+        Verdict { mark, known: !self.known.insert(mark) }
+    }
+
+    /// Whether something with an identity has been delivered; does not mark it.
+    pub fn contains(&self, hash: u128) -> bool {
+        self.known.contains(&hash)
+    }
+}
+
+fn numbered(hash: u128, number: u64) -> Mark {
+    xxh3_128_with_seed(&hash.to_le_bytes(), number)
+}
+
+/// The hash of a name: an id, a file.
+pub(crate) fn name_hash(name: &str) -> u128 {
+    xxh3_128(name.as_bytes())
+}
+
+/// The place in a file, as an identity.
+pub(crate) fn place_hash(file: u128, place: u64) -> u128 {
+    xxh3_128_with_seed(&file.to_le_bytes(), place.wrapping_add(1))
+}
+
+/// The hash of an event's content in canonical form, so that another order of keys or another escape of the same
+/// character is the same event. Numbers count as written.
+pub(crate) fn content_hash(event: &Bytes) -> u128 {
+    let mut canonical = Vec::with_capacity(event.len());
+    canonicalise(event, &mut canonical, 0);
+    xxh3_128(&canonical)
+}
+
+/// Deeper than this a value counts as written: no event of Mimecast's nests so far.
+const DEPTH: u32 = 64;
+
+fn canonicalise(value: &[u8], out: &mut Vec<u8>, depth: u32) {
+    match value.first() {
+        Some(b'{') if depth < DEPTH => {
+            let mut members: Vec<(Vec<u8>, &[u8])> =
+                json::members(value).filter_map(Result::ok).map(|(key, value)| (decoded(key), value)).collect();
+            members.sort();
+            out.push(b'{');
+            for (key, value) in members {
+                length_prefixed(&key, out);
+                canonicalise(value, out, depth + 1);
+            }
+            out.push(b'}');
+        }
+        Some(b'[') if depth < DEPTH => {
+            out.push(b'[');
+            json::elements(value).filter_map(Result::ok).for_each(|element| canonicalise(element, out, depth + 1));
+            out.push(b']');
+        }
+        Some(b'"') => {
+            out.push(b'"');
+            length_prefixed(&decoded(value.get(1..value.len() - 1).unwrap_or_default()), out);
+        }
+        _ => length_prefixed(value, out),
+    }
+}
+
+fn length_prefixed(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// The characters between the quotes of a JSON string, or the bytes as they are where they do not decode.
+fn decoded(inner: &[u8]) -> Vec<u8> {
+    if !inner.contains(&b'\\') {
+        return inner.to_vec();
+    }
+    let quoted = [b"\"", inner, b"\""].concat();
+    serde_json::from_slice::<String>(&quoted).map_or_else(|_| inner.to_vec(), String::into_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(text: &str) -> u128 {
+        content_hash(&Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    #[test]
+    fn the_same_event_in_another_spelling_has_the_same_hash() {
+        assert_eq!(hash(r#"{"a":"<","b":[1,{"d":1,"c":"/"}]}"#), hash(r#"{"b":[1,{"c":"\/","d":1}],"a":"\u003c"}"#));
+    }
+
+    #[test]
+    fn different_events_have_different_hashes() {
+        let all = [
+            r#"{"n":1.1}"#,
+            r#"{"n":1.10}"#,
+            r#"{"n":"1.1"}"#,
+            r#"{"n":12345678901234567890123}"#,
+            r#"{"n":12345678901234567890124}"#,
+            r#"{"n":[1,2]}"#,
+            r#"{"n":[12]}"#,
+            r#"{"n":["1","2"]}"#,
+            r#"{"n":null}"#,
+            r#"{"n":{}}"#,
+            r#"{"n":1.1,"n":1.1}"#,
+        ];
+        assert_eq!(all.iter().map(|event| hash(event)).collect::<HashSet<_>>().len(), all.len());
+    }
+
+    /// Reads the rows of `window` and returns those that are new, in order.
+    fn read(seen: &mut Seen, label: &str, rows: &[&str]) -> (Vec<String>, Vec<Mark>) {
+        seen.begin(label.to_owned());
+        let mut marks = Vec::new();
+        let new = rows.iter().filter(|row| {
+            let verdict = seen.content(hash(row));
+            marks.push(verdict.mark);
+            !verdict.known
+        });
+        (new.map(|row| (*row).to_owned()).collect(), marks)
+    }
+
+    #[test]
+    fn equal_rows_are_numbered_and_a_second_reading_adds_none() {
+        let mut seen = Seen::default();
+        assert_eq!(read(&mut seen, "1", &["{}", "[]", "{}"]).0, ["{}", "[]", "{}"]);
+        assert!(read(&mut seen, "2", &["{}", "{}", "[]"]).0.is_empty());
+        assert_eq!(read(&mut seen, "3", &["{}", "{}", "{}", "[]"]).0, ["{}"]);
+    }
+
+    #[test]
+    fn a_reading_goes_on_in_another_run() {
+        let mut first = Seen::default();
+        let (_, marks) = read(&mut first, "w", &["{}", "[]"]);
+        let mut second = Seen::default();
+        second.remember(Some("w".into()), marks.iter().copied());
+        // Page two of the same reading has one more equal row: it is the second of two, not the first again.
+        assert_eq!(read(&mut second, "w", &["{}"]).0, ["{}"]);
+        let mut third = Seen::default();
+        third.remember(None, marks.into_iter());
+        assert!(read(&mut third, "w", &["{}"]).0.is_empty());
+    }
+}

@@ -1,0 +1,489 @@
+//! The settings of a function: every environment variable, read and checked in one place.
+//!
+//! `AWS_ENDPOINT_URL` and the like are the AWS SDK's own. Whether `MIMECAST_REGION` exists depends on the kind of keys and is
+//! for the `mimecast` crate to say; what a URL's credentials are, for `devo`.
+
+use std::net::IpAddr;
+
+use chrono::TimeDelta;
+use tracing::Level;
+
+use crate::Error;
+
+/// The settings of a function.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    mimecast_secret_id: String,
+    /// `MIMECAST_REGION`; the secret's `region` wins.
+    pub mimecast_region: Option<String>,
+    /// `MIMECAST_BASE_URL`; the secret's `base_url` wins.
+    pub mimecast_base_url: Option<String>,
+    devo_secret_id: Option<String>,
+    devo_url: Option<String>,
+    /// `DEVO_HOST`: the host name that Devo shows for the events.
+    pub devo_host: String,
+    /// `DEVO_TAG`: what stands at the front of every table.
+    pub devo_tag: String,
+    /// `CHECKPOINT_TABLE`: the name of the table.
+    pub checkpoint_table: String,
+    /// `TENANT`: the tenant of an event that names none.
+    pub tenant: String,
+    /// `INITIAL_LOOKBACK`: how far back the first run starts.
+    pub initial_lookback: TimeDelta,
+    /// `OVERLAP`: how far each run reads again; `None` for the source's own.
+    pub overlap: Option<TimeDelta>,
+    /// `SETTLE`: how far behind the server's clock a window ends; `None` for the source's own.
+    pub settle: Option<TimeDelta>,
+    /// `THREATFEED_TYPES`: the feeds to collect, each once, in the order given.
+    pub threatfeed_types: Vec<&'static str>,
+    /// `THREATFEED_FORMAT`: how the feeds are asked for.
+    pub threatfeed_format: ThreatfeedFormat,
+    /// `PAGE_SIZE`: rows (siem 2.0: files) per request; `None` for the source's own. Not 0.
+    pub page_size: Option<u32>,
+    /// `LOG_LEVEL`, else `AWS_LAMBDA_LOG_LEVEL`.
+    pub log_level: Level,
+}
+
+/// The form of the threat feeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ThreatfeedFormat {
+    /// Rows with a header row.
+    Csv,
+    /// STIX bundles.
+    Stix,
+}
+
+const THREATFEED_TYPES: [&str; 2] = ["malware_customer", "malware_grid"];
+
+/// Far above any sense, far below what an instant can be moved by.
+const LONGEST: TimeDelta = TimeDelta::days(3650);
+
+const DEVO_URLS: &str = "https://<host>, tls://<host>:<port>, tcp://<host>:<port>, relp://<host>:<port> or stdout: \
+                         (http:// for a loopback address only), without a path of domain and token";
+
+impl Settings {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// As [`Settings::from_lookup`].
+    pub fn from_env() -> Result<Self, Error> {
+        Self::from_lookup(variable)
+    }
+
+    /// Reads the variables that `lookup` gives by name. A blank one counts as unset; white space around a value is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] that names the variable and what it may hold. Values are not repeated: people paste secrets
+    /// into the wrong variable.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let get = |name: &str| set(&lookup, name);
+        let checked = |name: &str, allowed: &str, fits: fn(&str) -> bool| match get(name) {
+            Some(value) if !fits(&value) => Err(bad(name, allowed)),
+            value => Ok(value),
+        };
+        let secret_id = |name| {
+            checked(
+                name,
+                "a Secrets Manager name or ARN, file:<path> or env:<name>, not the secret itself",
+                is_secret_id,
+            )
+        };
+        let duration = |name| {
+            let allowed = "a whole number and s, m, h or d, like 90s, 15m, 24h or 7d, at most 3650d";
+            get(name).map(|value| parse_duration(&value).ok_or_else(|| bad(name, allowed))).transpose()
+        };
+
+        let mimecast_secret_id = secret_id("MIMECAST_SECRET_ID")?
+            .ok_or_else(|| missing("MIMECAST_SECRET_ID", "the Mimecast secret's id"))?;
+        let checkpoint_table =
+            get("CHECKPOINT_TABLE").ok_or_else(|| missing("CHECKPOINT_TABLE", "the DynamoDB table's name"))?;
+        let devo_url = checked("DEVO_URL", DEVO_URLS, is_devo_url)?;
+        let devo_secret_id = secret_id("DEVO_SECRET_ID")?;
+        if devo_secret_id.is_none() {
+            match devo_url.as_deref().map(|url| split_url(url).0) {
+                None => return Err(missing("DEVO_URL", DEVO_URLS)),
+                Some(scheme) if scheme == "tcp" || scheme == "stdout" => {}
+                Some(_) => {
+                    let purpose = "the Devo secret's id (only a DEVO_URL with tcp: or stdout: needs none)";
+                    return Err(missing("DEVO_SECRET_ID", purpose));
+                }
+            }
+        }
+
+        Ok(Self {
+            mimecast_secret_id,
+            mimecast_region: get("MIMECAST_REGION"),
+            mimecast_base_url: checked(
+                "MIMECAST_BASE_URL",
+                "https://<host> (http:// for a loopback address only)",
+                is_https_or_loopback,
+            )?,
+            devo_secret_id,
+            devo_url,
+            devo_host: checked("DEVO_HOST", "a host name without blanks and slashes", is_host)?
+                .unwrap_or_else(|| "mimecast-collector".to_owned()),
+            devo_tag: checked("DEVO_TAG", "words of a-z 0-9 _ with single dots between them, like my.app", is_tag)?
+                .unwrap_or_else(|| "mail.mimecast".to_owned()),
+            checkpoint_table,
+            tenant: checked("TENANT", "1 to 64 characters a-z 0-9 -", is_tenant)?
+                .unwrap_or_else(|| "default".to_owned()),
+            initial_lookback: duration("INITIAL_LOOKBACK")?.unwrap_or(TimeDelta::hours(24)),
+            overlap: duration("OVERLAP")?,
+            settle: duration("SETTLE")?,
+            threatfeed_types: match get("THREATFEED_TYPES") {
+                None => THREATFEED_TYPES.to_vec(),
+                Some(list) => parse_threatfeed_types(&list)
+                    .ok_or_else(|| bad("THREATFEED_TYPES", "a comma list of malware_customer and malware_grid"))?,
+            },
+            threatfeed_format: match get("THREATFEED_FORMAT").as_deref() {
+                None | Some("csv") => ThreatfeedFormat::Csv,
+                Some("stix") => ThreatfeedFormat::Stix,
+                Some(_) => return Err(bad("THREATFEED_FORMAT", "csv or stix")),
+            },
+            page_size: match get("PAGE_SIZE").map(|value| value.parse::<u32>()) {
+                None => None,
+                Some(Ok(size)) if size > 0 => Some(size),
+                Some(_) => return Err(bad("PAGE_SIZE", "a whole number from 1 on")),
+            },
+            log_level: log_level(&lookup)?,
+        })
+    }
+
+    /// The id of the Mimecast secret of a tenant.
+    pub fn mimecast_secret_id(&self, tenant: &str) -> String {
+        self.mimecast_secret_id.replace("{tenant}", tenant)
+    }
+
+    /// The id of the Devo secret of a tenant; `None` where no secret is needed.
+    pub fn devo_secret_id(&self, tenant: &str) -> Option<String> {
+        self.devo_secret_id.as_ref().map(|id| id.replace("{tenant}", tenant))
+    }
+
+    /// Where events go: the Devo secret's `url` if it has one, else `DEVO_URL`.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when there is neither, or the secret's is not a URL of the schemes known.
+    pub fn devo_url<'a>(&'a self, secret_url: Option<&'a str>) -> Result<&'a str, Error> {
+        match (secret_url, &self.devo_url) {
+            (Some(url), _) if is_devo_url(url) => Ok(url),
+            (Some(_), _) => Err(bad("url in the Devo secret", DEVO_URLS)),
+            (None, Some(url)) => Ok(url),
+            (None, None) => Err(missing("DEVO_URL", DEVO_URLS)),
+        }
+    }
+}
+
+/// An environment variable's text; `None` where it is not set. What is not Unicode fails its check, not silently.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// A variable's value, blank ones left out.
+pub(crate) fn set(lookup: &impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+/// `LOG_LEVEL`, else the level set in Lambda's own logging controls, else info.
+pub(crate) fn log_level(lookup: &impl Fn(&str) -> Option<String>) -> Result<Level, Error> {
+    let level = |name| set(lookup, name).map(|value| parse_level(&value));
+    match level("LOG_LEVEL") {
+        Some(Some(level)) => Ok(level),
+        Some(None) => Err(bad("LOG_LEVEL", "error, warn, info, debug or trace")),
+        None => Ok(level("AWS_LAMBDA_LOG_LEVEL").flatten().unwrap_or(Level::INFO)),
+    }
+}
+
+/// Whether a text may name a tenant.
+pub(crate) fn is_tenant(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+}
+
+fn parse_level(text: &str) -> Option<Level> {
+    match text.to_ascii_lowercase().as_str() {
+        // Lambda knows one level more.
+        "error" | "fatal" => Some(Level::ERROR),
+        "warn" => Some(Level::WARN),
+        "info" => Some(Level::INFO),
+        "debug" => Some(Level::DEBUG),
+        "trace" => Some(Level::TRACE),
+        _ => None,
+    }
+}
+
+fn parse_duration(text: &str) -> Option<TimeDelta> {
+    let unit = text.chars().last()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+    TimeDelta::try_seconds(i64::from(number) * seconds).filter(|duration| *duration <= LONGEST)
+}
+
+fn parse_threatfeed_types(list: &str) -> Option<Vec<&'static str>> {
+    let mut types = Vec::new();
+    for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let known = THREATFEED_TYPES.into_iter().find(|known| *known == name)?;
+        if !types.contains(&known) {
+            types.push(known);
+        }
+    }
+    (!types.is_empty()).then_some(types)
+}
+
+/// Catches the secret's JSON where its id belongs, and a misspelt `{tenant}`.
+fn is_secret_id(text: &str) -> bool {
+    !text.replace("{tenant}", "").contains(|c: char| matches!(c, '{' | '}' | '"') || c.is_control())
+}
+
+fn is_host(text: &str) -> bool {
+    !text.contains(|c: char| c == '/' || c == '\\' || c.is_whitespace() || c.is_control())
+}
+
+fn is_tag(text: &str) -> bool {
+    text.split('.')
+        .all(|word| !word.is_empty() && word.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_'))
+}
+
+fn is_devo_url(text: &str) -> bool {
+    // People paste the whole stream address; its token belongs in the secret.
+    !text.contains("token!")
+        && match split_url(text) {
+            (scheme, _) if scheme == "stdout" => true,
+            (scheme, host) if ["tls", "tcp", "relp"].contains(&scheme.as_str()) => !host.is_empty(),
+            _ => is_https_or_loopback(text),
+        }
+}
+
+fn is_https_or_loopback(text: &str) -> bool {
+    let (scheme, host) = split_url(text);
+    match scheme.as_str() {
+        "https" => !host.is_empty(),
+        "http" => host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()),
+        _ => false,
+    }
+}
+
+/// The scheme in lower case and the host. No host where the authority is anything but `host` or `host:port`.
+fn split_url(url: &str) -> (String, &str) {
+    let (scheme, rest) = url.split_once(':').unwrap_or_default();
+    let authority = rest.strip_prefix("//").unwrap_or_default().split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    let host = if authority.contains(|c: char| c == '@' || c.is_whitespace() || c.is_control()) {
+        ""
+    } else if let Some(v6) = authority.strip_prefix('[') {
+        v6.split_once(']').map_or("", |(address, _)| address)
+    } else {
+        authority.split(':').next().unwrap_or_default()
+    };
+    (scheme.to_ascii_lowercase(), host)
+}
+
+fn bad(name: &str, allowed: &str) -> Error {
+    Error::Configuration(format!("{name} must be {allowed}"))
+}
+
+fn missing(name: &str, purpose: &str) -> Error {
+    Error::Configuration(format!("{name} is not set: set it to {purpose}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUIRED: [(&str, &str); 4] = [
+        ("MIMECAST_SECRET_ID", "mimecast/{tenant}"),
+        ("DEVO_SECRET_ID", "devo/{tenant}/{tenant}"),
+        ("DEVO_URL", "https://http-eu.devo.io"),
+        ("CHECKPOINT_TABLE", "checkpoints"),
+    ];
+
+    /// The required variables, with `changes` over them.
+    fn read(changes: &[(&str, &str)]) -> Result<Settings, String> {
+        let lookup = |name: &str| {
+            let found = changes.iter().chain(&REQUIRED).find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Settings::from_lookup(lookup).map_err(|error| {
+            assert!(matches!(error, Error::Configuration(_)));
+            error.to_string()
+        })
+    }
+
+    #[test]
+    fn the_defaults_are_the_interface_s() {
+        let settings = read(&[]).unwrap();
+        assert_eq!(
+            settings,
+            Settings {
+                mimecast_secret_id: "mimecast/{tenant}".to_owned(),
+                mimecast_region: None,
+                mimecast_base_url: None,
+                devo_secret_id: Some("devo/{tenant}/{tenant}".to_owned()),
+                devo_url: Some("https://http-eu.devo.io".to_owned()),
+                devo_host: "mimecast-collector".to_owned(),
+                devo_tag: "mail.mimecast".to_owned(),
+                checkpoint_table: "checkpoints".to_owned(),
+                tenant: "default".to_owned(),
+                initial_lookback: TimeDelta::days(1),
+                overlap: None,
+                settle: None,
+                threatfeed_types: vec!["malware_customer", "malware_grid"],
+                threatfeed_format: ThreatfeedFormat::Csv,
+                page_size: None,
+                log_level: Level::INFO,
+            }
+        );
+        assert_eq!(settings.mimecast_secret_id("acme"), "mimecast/acme");
+        assert_eq!(settings.devo_secret_id("acme").unwrap(), "devo/acme/acme");
+    }
+
+    #[test]
+    fn every_variable_is_read() {
+        let settings = read(&[
+            ("MIMECAST_REGION", " uk\n"),
+            ("MIMECAST_BASE_URL", "http://127.0.0.1:8080"),
+            ("DEVO_HOST", "mail-7.example.com"),
+            ("DEVO_TAG", "my.app"),
+            ("TENANT", "acme-2"),
+            ("INITIAL_LOOKBACK", "7d"),
+            ("OVERLAP", "90s"),
+            ("SETTLE", "0s"),
+            ("THREATFEED_TYPES", "malware_grid, malware_customer,malware_grid,"),
+            ("THREATFEED_FORMAT", "stix"),
+            ("PAGE_SIZE", "500"),
+            ("LOG_LEVEL", "debug"),
+        ])
+        .unwrap();
+        assert_eq!(settings.mimecast_region.as_deref(), Some("uk"));
+        assert_eq!(settings.mimecast_base_url.as_deref(), Some("http://127.0.0.1:8080"));
+        assert_eq!(settings.devo_host, "mail-7.example.com");
+        assert_eq!(settings.devo_tag, "my.app");
+        assert_eq!(settings.tenant, "acme-2");
+        assert_eq!(settings.initial_lookback, TimeDelta::days(7));
+        assert_eq!(settings.overlap, Some(TimeDelta::seconds(90)));
+        assert_eq!(settings.settle, Some(TimeDelta::zero()));
+        assert_eq!(settings.threatfeed_types, ["malware_grid", "malware_customer"]);
+        assert_eq!(settings.threatfeed_format, ThreatfeedFormat::Stix);
+        assert_eq!(settings.page_size, Some(500));
+        assert_eq!(settings.log_level, Level::DEBUG);
+    }
+
+    #[test]
+    fn a_blank_variable_is_an_unset_one() {
+        let optional = "MIMECAST_REGION MIMECAST_BASE_URL DEVO_HOST DEVO_TAG TENANT INITIAL_LOOKBACK OVERLAP SETTLE \
+                        THREATFEED_TYPES THREATFEED_FORMAT PAGE_SIZE LOG_LEVEL";
+        for blank in ["", " \t"] {
+            let changes: Vec<_> = optional.split(' ').map(|name| (name, blank)).collect();
+            assert_eq!(read(&changes), read(&[]));
+            for (name, _) in [REQUIRED[0], REQUIRED[1], REQUIRED[3]] {
+                assert!(read(&[(name, blank)]).unwrap_err().starts_with(&format!("{name} is not set: ")), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("15m", 900), ("24h", 86_400), ("3650d", 315_360_000)] {
+            assert_eq!(read(&[("OVERLAP", text)]).unwrap().overlap, Some(TimeDelta::seconds(seconds)));
+        }
+    }
+
+    #[test]
+    fn an_error_names_its_variable_and_what_is_allowed() {
+        let duration: Vec<&str> =
+            "90 s -1s 1.5h 1h30m 15\tm 15M 1w 5ms 3651d 4294967296s ever 1é s3cret".split(' ').collect();
+        let devo_urls: Vec<&str> =
+            "http-eu.devo.io stdout ftp://x https: https:// https:///x tls:x tcp://:13000 relp:// \
+            http://http-eu.devo.io http://10.0.0.1 http://127.0.0.1.example.com http://127.0.0.1@example.com \
+            http://127.0.0.1:80@example.com http://[::2]:80 http://[::1 https://s3cret@http-eu.devo.io https://a\tb \
+            https://http-eu.devo.io/stream/acme/token!s3cret/h/t"
+                .split(' ')
+                .collect();
+        let tables: [(&str, &[&str], &str); 14] = [
+            ("MIMECAST_SECRET_ID", &[r#"{"client_id":"s3cret"}"#, "a/{Tenant}", "a\nb"], "not the secret itself"),
+            ("DEVO_SECRET_ID", &[r#"{"token":"s3cret"}"#, r#"env:{"token":"s3cret"}"#], "file:<path> or env:<name>"),
+            ("DEVO_HOST", &["a b", "a/b", "a\\b", "a\u{a0}b", "a\nb", "a\u{0}b"], "without blanks"),
+            ("DEVO_TAG", &["Mail", ".", "a.", ".a", "a..b", "a b", "a-b", "a/b", "é"], "my.app"),
+            ("TENANT", &["Acme", "a_b", "a b", "a#b", "é", &"a".repeat(65)], "1 to 64"),
+            ("INITIAL_LOOKBACK", &duration, "90s, 15m, 24h or 7d"),
+            ("OVERLAP", &duration, "90s, 15m, 24h or 7d"),
+            ("SETTLE", &duration, "90s, 15m, 24h or 7d"),
+            (
+                "THREATFEED_TYPES",
+                &["malware", ",", "malware_grid;malware_customer", "MALWARE_GRID"],
+                "malware_customer",
+            ),
+            ("THREATFEED_FORMAT", &["json", "csv,stix", "s3cret"], "csv or stix"),
+            ("PAGE_SIZE", &["0", "-1", "1.5", "ten", "4294967296"], "from 1"),
+            ("LOG_LEVEL", &["loud", "3", "info,debug"], "error, warn, info, debug or trace"),
+            (
+                "MIMECAST_BASE_URL",
+                &["api.mimecast.com", "http://api.mimecast.com", "ftp://x", "https://", "https://s3cret:s3cret@x"],
+                "https://<host>",
+            ),
+            ("DEVO_URL", &devo_urls, "tcp://<host>:<port>"),
+        ];
+        for (name, values, allowed) in tables {
+            for value in values {
+                let message = read(&[(name, value)]).unwrap_err();
+                assert!(message.starts_with(&format!("{name} must be ")) && message.contains(allowed), "{message}");
+                assert!(!message.contains("s3cret") && !message.contains(char::is_control), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn ways_out() {
+        for url in [
+            "https://http-eu.devo.io",
+            "HTTPS://http-eu.devo.io/prefix",
+            "tls://collector-eu.devo.io:443",
+            "relp://relay:2514",
+            "http://127.9.9.9:80/",
+            "http://[::1]:80",
+            "http://localhost",
+        ] {
+            assert_eq!(read(&[("DEVO_URL", url)]).unwrap().devo_url(None).unwrap(), url);
+            let message = read(&[("DEVO_URL", url), ("DEVO_SECRET_ID", "")]).unwrap_err();
+            assert!(message.starts_with("DEVO_SECRET_ID is not set"), "{message}");
+        }
+        for url in ["tcp://relay:13000", "tcp://[fe80::1]:13000", "TCP://relay:1", "stdout:", "stdout://"] {
+            let settings = read(&[("DEVO_URL", url), ("DEVO_SECRET_ID", "")]).unwrap();
+            assert_eq!(settings.devo_url(None).unwrap(), url);
+            assert_eq!(settings.devo_secret_id("acme"), None);
+        }
+    }
+
+    #[test]
+    fn the_devo_secret_may_carry_the_url() {
+        let settings = read(&[("DEVO_URL", "")]).unwrap();
+        assert_eq!(settings.devo_url(Some("tls://x:443")).unwrap(), "tls://x:443");
+        assert!(settings.devo_url(None).unwrap_err().to_string().starts_with("DEVO_URL is not set"));
+        let settings = read(&[("DEVO_URL", "stdout:")]).unwrap();
+        assert_eq!(settings.devo_url(Some("https://x")).unwrap(), "https://x");
+        let message = settings.devo_url(Some("https://x/token!s3cret")).unwrap_err().to_string();
+        assert!(message.starts_with("url in the Devo secret must be ") && !message.contains("s3cret"), "{message}");
+        let message = read(&[("DEVO_URL", ""), ("DEVO_SECRET_ID", "")]).unwrap_err();
+        assert!(message.starts_with("DEVO_URL is not set"), "{message}");
+    }
+
+    #[test]
+    fn the_log_level_is_ours_then_lambda_s_then_info() {
+        let level = |ours, lambda| read(&[("LOG_LEVEL", ours), ("AWS_LAMBDA_LOG_LEVEL", lambda)]).unwrap().log_level;
+        assert_eq!(level("WARN", "TRACE"), Level::WARN);
+        assert_eq!(level("", "TRACE"), Level::TRACE);
+        assert_eq!(level("", "FATAL"), Level::ERROR);
+        assert_eq!(level("", "something new"), Level::INFO);
+        assert_eq!(level("", ""), Level::INFO);
+    }
+
+    #[test]
+    fn the_environment_is_read() {
+        // Set for every test by cargo.
+        assert!(variable("CARGO_PKG_NAME").is_some());
+        assert_eq!(variable("A_VARIABLE_THAT_NOBODY_SETS"), None);
+    }
+}

@@ -1,0 +1,110 @@
+//! Reads a state of affairs whole: each poll as it is, or only what is new or has changed.
+
+use bytes::{Bytes, BytesMut};
+use chrono::SecondsFormat;
+use mimecast::{Error, json};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::portion::{DeadLetter, Event, Portion};
+use crate::reader::Task;
+use crate::seen::content_hash;
+use crate::source::Snapshot;
+use crate::state::State;
+
+/// Ids no longer listed that are remembered, in case they come back.
+const REMEMBERED: usize = 2_000;
+
+/// Reads one source of kind snapshot.
+pub(crate) struct SnapshotReader<'a> {
+    task: Task<'a>,
+    spec: &'a Snapshot,
+    state: State,
+    done: bool,
+}
+
+impl<'a> SnapshotReader<'a> {
+    pub fn new(task: Task<'a>, spec: &'a Snapshot, state: State) -> Self {
+        Self { task, spec, state, done: false }
+    }
+
+    /// The snapshot, once per run.
+    pub async fn next(&mut self) -> Result<Option<Portion>, Error> {
+        if std::mem::replace(&mut self.done, true) {
+            return Ok(None);
+        }
+        let page = self.task.client.page(self.spec.path, r#"{"data":[]}"#, self.task.until).await?;
+        let table = self.task.table(self.task.source.table);
+        let collected_at = page.at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let mut portion = Portion::default();
+        let mut listed = Vec::new();
+        for row in page.envelope.rows(self.spec.rows)? {
+            let (line, id) = match json::compact(&row) {
+                Ok(line) => {
+                    let id = self.spec.id.map(|id| json::string_member(&line, id).unwrap_or_default());
+                    (line, id)
+                }
+                Err(reason) => {
+                    let hash = format!("{:032x}", xxh3_128(&row));
+                    let fresh = self.state.sent.insert(format!("unreadable {hash}"), hash.clone()).is_none();
+                    if fresh || self.spec.id.is_none() {
+                        let origin = self.spec.path.to_owned();
+                        portion.rejected.push(DeadLetter { raw: row, reason, table: table.to_string(), origin });
+                    }
+                    listed.push(format!("unreadable {hash}"));
+                    continue;
+                }
+            };
+            let line = match id {
+                Some(mut id) => {
+                    let content = content_hash(&line);
+                    if id.is_empty() || listed.contains(&id) {
+                        id = format!("{id} {content:032x}");
+                    }
+                    let content = format!("{content:032x}");
+                    let known = self.state.sent.insert(id.clone(), content.clone()) == Some(content);
+                    listed.push(id);
+                    if known {
+                        portion.duplicates += 1;
+                        continue;
+                    }
+                    line
+                }
+                None => stamped(&line, &collected_at),
+            };
+            portion.events.push(Event { table: table.clone(), line, mark: 0, unknown_type: None });
+        }
+        self.forget(&listed);
+        portion.state = self.state.clone();
+        Ok(Some(portion))
+    }
+
+    /// Keeps the item small: ids that are no longer listed go, beyond a generous number.
+    fn forget(&mut self, listed: &[String]) {
+        let gone: Vec<String> = self.state.sent.keys().filter(|id| !listed.contains(id)).cloned().collect();
+        for id in gone.iter().take(gone.len().saturating_sub(REMEMBERED)) {
+            self.state.sent.remove(id);
+        }
+    }
+}
+
+/// The object with `"collectedAt"` as its last key.
+fn stamped(line: &Bytes, collected_at: &str) -> Bytes {
+    let open = line.strip_suffix(b"}").unwrap_or(line);
+    let comma = if open == b"{" { "" } else { "," };
+    let mut stamped = BytesMut::with_capacity(line.len() + 48);
+    stamped.extend_from_slice(open);
+    stamped.extend_from_slice(format!(r#"{comma}"collectedAt":"{collected_at}"}}"#).as_bytes());
+    stamped.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_collection_is_the_last_key() {
+        let stamp = |line: &'static str| stamped(&Bytes::from_static(line.as_bytes()), "2026-01-31T12:00:00Z");
+        assert_eq!(stamp(r#"{"a":"}"}"#), r#"{"a":"}","collectedAt":"2026-01-31T12:00:00Z"}"#);
+        assert_eq!(stamp("{}"), r#"{"collectedAt":"2026-01-31T12:00:00Z"}"#);
+    }
+}

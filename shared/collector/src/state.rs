@@ -1,0 +1,85 @@
+//! What the checkpoint item remembers of a source, as one JSON document.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// The form of [`State`] that this version writes. A newer one is refused, an older one is read.
+pub(crate) const VERSION: i64 = 1;
+
+/// How far a source has been collected. Only the part of its kind is used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct State {
+    #[serde(skip_serializing_if = "Windows::is_empty")]
+    pub windows: Windows,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub streams: BTreeMap<String, Position>,
+    /// Of a snapshot with ids: the hash of the content last sent, by id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sent: BTreeMap<String, String>,
+    /// A backfill that has nothing left to do.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub finished: bool,
+}
+
+/// A source read by time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Windows {
+    /// Everything before this instant has been collected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_to: Option<DateTime<Utc>>,
+    /// The window being read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open: Option<Open>,
+}
+
+impl Windows {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A window being read, `[from, to)`. Its page token belongs to it alone and goes with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Open {
+    pub from: DateTime<Utc>,
+    pub to: DateTime<Utc>,
+    /// The token of the next page and the page size it was made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<(String, u32)>,
+    /// Rows read so far in this reading.
+    #[serde(default)]
+    pub rows: u64,
+    /// Which reading of this window this is: 0 the first.
+    #[serde(default)]
+    pub reading: u32,
+}
+
+impl Open {
+    /// Names this reading in the items that remember its rows.
+    pub fn label(&self) -> String {
+        format!("{}/{}/{}", stamp(self.from), stamp(self.to), self.reading)
+    }
+}
+
+/// A stream: the token that the next request sends, and how far the answer to it has been delivered.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Position {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The file being delivered, by mark, and how many of its events have been.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<(String, u64)>,
+    /// The API had nothing more at this instant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caught_up: Option<DateTime<Utc>>,
+}
+
+/// An instant in whole seconds, in a form that sorts as text.
+pub(crate) fn stamp(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

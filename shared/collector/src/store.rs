@@ -1,0 +1,397 @@
+//! The checkpoint protocol on DynamoDB: a lease with a fencing token, and commits that only its holder can make.
+//!
+//! One table (hash key `pk`, sort key `sk`, TTL `expires_at`); everything of a source is under `pk` = `<tenant>#<source>`:
+//! `checkpoint` (state, epoch, lease), `seen#...` (packed marks), `dead#...` (dead letters). The same calls serve DynamoDB and
+//! the embedded engine.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValue, TransactWriteItem, Update};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+
+use crate::portion::{DeadLetter, Marks};
+use crate::seen::{Mark, Seen};
+use crate::state::{State, VERSION};
+use crate::{Backfill, Error};
+
+/// Marks in one item: 16 bytes each, well below DynamoDB's 400 KB.
+const MARKS_PER_ITEM: usize = 20_000;
+/// Bytes of a dead letter in one item.
+const RAW_PER_ITEM: usize = 350_000;
+/// Bytes of items in one transaction (DynamoDB: 4 MB) and their number (100), with room for the checkpoint itself.
+const TRANSACTION_BYTES: usize = 3_000_000;
+const TRANSACTION_ITEMS: usize = 90;
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The checkpoint table.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Client,
+    table: String,
+}
+
+/// Whose checkpoint it is. A backfill has one of its own, with marks of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub pk: String,
+    pub sk: String,
+    pub seen: String,
+    /// How long marks are kept.
+    pub keep: TimeDelta,
+}
+
+impl Key {
+    pub fn new(tenant: &str, source: &str, backfill: Option<&Backfill>, keep: TimeDelta) -> Self {
+        let pk = format!("{tenant}#{source}");
+        match backfill {
+            None => Self { pk, sk: "checkpoint".into(), seen: "seen#".into(), keep },
+            Some(Backfill { from, to, id }) => {
+                // The same id with another range is another backfill.
+                let name = format!("{id}#{}#{}", rfc3339(*from), rfc3339(*to));
+                Self { pk, sk: format!("backfill#{name}"), seen: format!("backfill-seen#{name}#"), keep }
+            }
+        }
+    }
+}
+
+/// A held lease: the right to write under one key while nobody with a later epoch has taken over.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    store: Store,
+    key: Key,
+    /// The fencing token: each lease has a greater one than all before it.
+    epoch: i64,
+    written: u32,
+    /// The state as the last holder left it.
+    pub state: State,
+}
+
+/// One write of a lease's holder; all of it or nothing.
+#[derive(Default)]
+pub(crate) struct Commit<'a> {
+    /// The state to move to; `None` leaves it.
+    pub state: Option<&'a State>,
+    pub marks: Vec<Marks>,
+    pub dead: &'a [DeadLetter],
+    /// Gives the lease back.
+    pub release: bool,
+}
+
+impl Store {
+    /// The table `table` as reached by `client`.
+    pub fn new(client: Client, table: impl Into<String>) -> Self {
+        Self { client, table: table.into() }
+    }
+
+    /// Takes the lease until `until`, or `None` while somebody else holds it.
+    ///
+    /// `owner` is this invocation's own name: a repeated request whose first answer got lost is not somebody else.
+    pub(crate) async fn acquire(
+        &self,
+        key: Key,
+        owner: &str,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Lease>, Error> {
+        let outcome = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", text(&key.pk))
+            .key("sk", text(&key.sk))
+            .update_expression("SET lease_until = :until, #owner = :owner ADD epoch :one")
+            .condition_expression("attribute_not_exists(lease_until) OR lease_until < :now OR #owner = :owner")
+            .expression_attribute_names("#owner", "owner")
+            .expression_attribute_values(":until", number(until.timestamp_millis()))
+            .expression_attribute_values(":now", number(now.timestamp_millis()))
+            .expression_attribute_values(":owner", text(owner))
+            .expression_attribute_values(":one", number(1))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        let item = match outcome {
+            Ok(output) => output.attributes.unwrap_or_default(),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(self.failed("taking the lease", error)),
+        };
+        let version = integer(&item, "version").unwrap_or(VERSION);
+        if version > VERSION {
+            return Err(Error::Checkpoint(format!(
+                "the checkpoint {}/{} was written by a newer version of this program (form {version}, this one reads up \
+                 to {VERSION}): deploy that version",
+                key.pk, key.sk
+            )));
+        }
+        let state = match item.get("state").and_then(|state| state.as_s().ok()) {
+            Some(state) => serde_json::from_str(state).map_err(|error| {
+                Error::Checkpoint(format!("the state in the checkpoint {}/{} is not readable: {error}", key.pk, key.sk))
+            })?,
+            None => State::default(),
+        };
+        let epoch = integer(&item, "epoch").unwrap_or_default();
+        Ok(Some(Lease { store: self.clone(), key, epoch, written: 0, state }))
+    }
+
+    fn failed<E, R>(&self, doing: &str, error: SdkError<E, R>) -> Error
+    where
+        E: std::error::Error + 'static,
+        R: std::fmt::Debug,
+    {
+        Error::Checkpoint(format!("{doing} in table {}: {}", self.table, DisplayErrorContext(error)))
+    }
+}
+
+impl Lease {
+    /// The marks from `stamp` on.
+    pub async fn seen(&self, stamp: &str) -> Result<Seen, Error> {
+        let mut seen = Seen::default();
+        let prefix = &self.key.seen;
+        let mut pages = self
+            .store
+            .client
+            .query()
+            .table_name(&self.store.table)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+            .expression_attribute_values(":pk", text(&self.key.pk))
+            .expression_attribute_values(":from", text(&format!("{prefix}{stamp}")))
+            .expression_attribute_values(":to", text(&format!("{prefix}~")))
+            .consistent_read(true)
+            .into_paginator()
+            .items()
+            .send();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| self.store.failed("reading the marks", error))?;
+            let label = item.get("reading").and_then(|label| label.as_s().ok()).cloned();
+            let packed = item.get("marks").and_then(|marks| marks.as_b().ok()).map(Blob::as_ref).unwrap_or_default();
+            seen.remember(label, packed.as_chunks().0.iter().map(|mark| Mark::from_le_bytes(*mark)));
+        }
+        Ok(seen)
+    }
+
+    /// Writes `commit`, if no later lease has been taken.
+    ///
+    /// # Errors
+    /// `Checkpoint`, also when the lease was lost: then nothing of the last step has been written.
+    pub async fn commit(&mut self, commit: Commit<'_>, now: DateTime<Utc>) -> Result<(), Error> {
+        let mut items = Vec::new();
+        for group in &commit.marks {
+            for marks in group.marks.chunks(MARKS_PER_ITEM) {
+                items.push(self.marks_item(group, marks, now));
+            }
+        }
+        for letter in commit.dead {
+            items.extend(self.dead_items(letter, now)?);
+        }
+        // More than one transaction holds only for large dead letters; the state moves with the last one.
+        while items.len() > TRANSACTION_ITEMS || items.iter().map(size).sum::<usize>() > TRANSACTION_BYTES {
+            let mut bytes = 0;
+            let fits = items.iter().take(TRANSACTION_ITEMS).take_while(|item| {
+                bytes += size(item);
+                bytes <= TRANSACTION_BYTES
+            });
+            let first: Vec<Item> = items.drain(..fits.count().max(1)).collect();
+            self.transact(first, None, false, now).await?;
+        }
+        if !items.is_empty() {
+            return self.transact(items, commit.state, commit.release, now).await;
+        }
+        if commit.state.is_none() && !commit.release {
+            return Ok(());
+        }
+        let (expression, names, values) = self.advance(commit.state, commit.release, now)?;
+        let outcome = self
+            .store
+            .client
+            .update_item()
+            .table_name(&self.store.table)
+            .key("pk", text(&self.key.pk))
+            .key("sk", text(&self.key.sk))
+            .update_expression(expression)
+            .condition_expression("epoch = :epoch")
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(Some(values))
+            .send()
+            .await;
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(SdkError::ServiceError(error))
+                if matches!(error.err(), UpdateItemError::ConditionalCheckFailedException(_)) =>
+            {
+                Err(self.lost())
+            }
+            Err(error) => Err(self.store.failed("moving the checkpoint", error)),
+        }
+    }
+
+    async fn transact(
+        &mut self,
+        items: Vec<Item>,
+        state: Option<&State>,
+        release: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
+        let (expression, names, values) = self.advance(state, release, now)?;
+        let impossible = |error| Error::Checkpoint(format!("{error}"));
+        let update = Update::builder()
+            .table_name(&self.store.table)
+            .key("pk", text(&self.key.pk))
+            .key("sk", text(&self.key.sk))
+            .update_expression(expression)
+            .condition_expression("epoch = :epoch")
+            .set_expression_attribute_names(names)
+            .set_expression_attribute_values(Some(values))
+            .build()
+            .map_err(impossible)?;
+        let mut request = self
+            .store
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().update(update).build());
+        for item in items {
+            let put = Put::builder().table_name(&self.store.table).set_item(Some(item)).build().map_err(impossible)?;
+            request = request.transact_items(TransactWriteItem::builder().put(put).build());
+        }
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(SdkError::ServiceError(error)) if lease_refused(error.err()) => Err(self.lost()),
+            Err(error) => Err(self.store.failed("moving the checkpoint", error)),
+        }
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn advance(
+        &self,
+        state: Option<&State>,
+        release: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(String, Option<HashMap<String, String>>, Item), Error> {
+        let mut expression = "SET updated_at = :now".to_owned();
+        let mut values = Item::from([(":now".into(), text(&rfc3339(now))), (":epoch".into(), number(self.epoch))]);
+        let mut names = None;
+        if let Some(state) = state {
+            let state = serde_json::to_string(state).map_err(|error| Error::Checkpoint(error.to_string()))?;
+            expression.push_str(", #state = :state, version = :version");
+            values.insert(":state".into(), text(&state));
+            values.insert(":version".into(), number(VERSION));
+            names = Some(HashMap::from([("#state".into(), "state".into())]));
+        }
+        if release {
+            expression.push_str(", lease_until = :released");
+            values.insert(":released".into(), number(0));
+        }
+        Ok((expression, names, values))
+    }
+
+    fn lost(&self) -> Error {
+        Error::Checkpoint(format!(
+            "the lease on {} (epoch {}) went to another invocation, which goes on from the last checkpoint",
+            self.key.pk, self.epoch
+        ))
+    }
+
+    fn marks_item(&mut self, group: &Marks, marks: &[Mark], now: DateTime<Utc>) -> Item {
+        let packed: Vec<u8> = marks.iter().flat_map(|mark| mark.to_le_bytes()).collect();
+        let unique = self.unique();
+        let mut item = Item::from([
+            ("pk".into(), text(&self.key.pk)),
+            ("sk".into(), text(&format!("{}{}#{}", self.key.seen, group.stamp, unique))),
+            ("marks".into(), AttributeValue::B(Blob::new(packed))),
+            ("expires_at".into(), number((now + self.key.keep).timestamp())),
+        ]);
+        if let Some(label) = &group.label {
+            item.insert("reading".into(), text(label));
+        }
+        item
+    }
+
+    /// One item, or several numbered parts.
+    fn dead_items(&mut self, letter: &DeadLetter, now: DateTime<Utc>) -> Result<Vec<Item>, Error> {
+        let mut raw = letter.raw.to_vec();
+        let zip = raw.len() > RAW_PER_ITEM;
+        if zip {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            raw = encoder
+                .write_all(&raw)
+                .and_then(|()| encoder.finish())
+                .map_err(|error| Error::Checkpoint(format!("a dead letter does not compress: {error}")))?;
+        }
+        // An empty piece of input is a dead letter too.
+        let parts: Vec<&[u8]> = if raw.is_empty() { vec![&[]] } else { raw.chunks(RAW_PER_ITEM).collect() };
+        let count = parts.len();
+        let mut items = Vec::with_capacity(count);
+        for (index, part) in parts.into_iter().enumerate() {
+            let mut item = Item::from([
+                ("pk".into(), text(&self.key.pk)),
+                ("sk".into(), text(&format!("dead#{}#{}", rfc3339(now), self.unique()))),
+                ("raw".into(), AttributeValue::B(Blob::new(part))),
+                ("reason".into(), text(&letter.reason)),
+                ("table".into(), text(&letter.table)),
+                ("origin".into(), text(&letter.origin)),
+            ]);
+            if zip {
+                item.insert("encoding".into(), text("gzip"));
+            }
+            if count > 1 {
+                item.insert("part".into(), number(index as i64 + 1));
+                item.insert("parts".into(), number(count as i64));
+            }
+            items.push(item);
+        }
+        Ok(items)
+    }
+
+    /// Unlike any other of this key: the epoch is this lease's alone.
+    fn unique(&mut self) -> String {
+        self.written += 1;
+        format!("{}-{:06}", self.epoch, self.written)
+    }
+}
+
+/// Whether the transaction failed by the fencing condition, which is its first part.
+fn lease_refused(error: &TransactWriteItemsError) -> bool {
+    match error {
+        TransactWriteItemsError::TransactionCanceledException(canceled) => canceled
+            .cancellation_reasons()
+            .first()
+            .and_then(|reason| reason.code())
+            .is_some_and(|code| code == "ConditionalCheckFailed"),
+        _ => false,
+    }
+}
+
+fn text(value: &str) -> AttributeValue {
+    AttributeValue::S(value.to_owned())
+}
+
+fn number(value: i64) -> AttributeValue {
+    AttributeValue::N(value.to_string())
+}
+
+fn integer(item: &Item, name: &str) -> Option<i64> {
+    item.get(name)?.as_n().ok()?.parse().ok()
+}
+
+fn rfc3339(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn size(item: &Item) -> usize {
+    let values = item.iter().map(|(name, value)| {
+        name.len()
+            + match value {
+                AttributeValue::S(text) => text.len(),
+                AttributeValue::B(bytes) => bytes.as_ref().len(),
+                _ => 21,
+            }
+    });
+    values.sum()
+}

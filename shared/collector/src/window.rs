@@ -1,0 +1,271 @@
+//! Reads a log by time: one closed window after the other, page by page.
+//!
+//! Windows are half-open, end a settle lag behind the server's clock and begin an overlap before the last one's end. Lists
+//! come newest first, so a window counts only when it has been read to its last page.
+
+use bytes::Bytes;
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use mimecast::{Error, Page, json};
+use serde_json::json;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::Gap;
+use crate::portion::{DeadLetter, Event, Marks, Portion};
+use crate::reader::Task;
+use crate::seen::{Seen, content_hash, name_hash};
+use crate::source::Window;
+use crate::state::{Open, State, stamp};
+
+/// Longest window: bounds how much one reading has to go through before it counts.
+const LONGEST: TimeDelta = TimeDelta::hours(24);
+/// Shortest window worth another request in the same run.
+const SHORTEST: TimeDelta = TimeDelta::seconds(60);
+/// Kept clear of the API's look-back limit, so that a slow request is not refused.
+const LOOK_BACK_MARGIN: TimeDelta = TimeDelta::hours(1);
+/// Default of `SETTLE`.
+const SETTLE: TimeDelta = TimeDelta::seconds(60);
+/// Empty pages in a row that are followed when rows are still missing.
+const EMPTY_PAGES: u32 = 5;
+
+/// Reads one source of kind window.
+pub(crate) struct WindowReader<'a> {
+    task: Task<'a>,
+    spec: &'a Window,
+    state: State,
+    /// Windows read to their end in this run.
+    closed: u32,
+    restarted: bool,
+    empty_pages: u32,
+    /// Hashes and `totalCount` of the page before this one.
+    before: Option<(Vec<u128>, u64)>,
+    gap: Option<Gap>,
+}
+
+impl<'a> WindowReader<'a> {
+    pub fn new(task: Task<'a>, spec: &'a Window, state: State) -> Self {
+        Self { task, spec, state, closed: 0, restarted: false, empty_pages: 0, before: None, gap: None }
+    }
+
+    /// The earliest instant that this run reads again.
+    pub fn horizon(&self) -> Option<DateTime<Utc>> {
+        let windows = &self.state.windows;
+        let reread = windows.closed_to.map(|closed_to| closed_to - self.overlap());
+        [reread, windows.open.as_ref().map(|open| open.from)].into_iter().flatten().min()
+    }
+
+    pub async fn next(&mut self, seen: &mut Seen) -> Result<Option<Portion>, Error> {
+        let Some(open) = self.plan() else { return Ok(None) };
+        match self.page(&open).await {
+            Ok(page) => match page.envelope.rows(self.spec.rows) {
+                Ok(rows) => Ok(Some(self.take(open, &page, rows, seen))),
+                Err(error) => self.divide(open, error).map(Some),
+            },
+            // A token is no longer good: its window from the start, once. What was sent is known, so this repeats nothing.
+            Err(Error::TokenRefused(reason) | Error::Protocol(reason)) if open.page.is_some() && !self.restarted => {
+                tracing::warn!(%reason, "page token refused, reading the window again");
+                self.restarted = true;
+                Ok(Some(self.again(self.halved(&open).unwrap_or(open))))
+            }
+            Err(error @ Error::Unreadable { .. }) => self.divide(open, error).map(Some),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The window to read now: the one left open, or the next one; `None` when caught up.
+    fn plan(&mut self) -> Option<Open> {
+        if self.state.finished {
+            return None;
+        }
+        let now = self.task.client.now().trunc_subsecs(0);
+        let oldest = self.spec.keeps.map(|keeps| now - keeps + LOOK_BACK_MARGIN);
+        let kept = |at: DateTime<Utc>| oldest.map_or(at, |oldest| at.max(oldest));
+        let windows = &mut self.state.windows;
+        if let Some(open) = windows.open.take_if(|open| kept(open.from) == open.from) {
+            return Some(open);
+        }
+        windows.open = None;
+        let first = match self.task.backfill {
+            Some(range) => range.from,
+            None => now - self.task.settings.initial_lookback,
+        };
+        let closed_to = windows.closed_to.unwrap_or(kept(first));
+        let begin = kept(closed_to);
+        if begin > closed_to {
+            tracing::warn!(from = %closed_to, to = %begin, "gap: mimecast no longer keeps what was logged in between");
+            self.gap = Some(Gap { from: closed_to, to: begin });
+        }
+        let settled = now - self.task.settings.settle.unwrap_or(SETTLE);
+        let end = self.task.backfill.map_or(settled, |range| settled.min(range.to));
+        let least = if self.closed == 0 || self.task.backfill.is_some() { TimeDelta::seconds(1) } else { SHORTEST };
+        if end - begin < least {
+            return None;
+        }
+        let to = end.min(begin + LONGEST);
+        let overlap = if windows.closed_to.is_some() { self.overlap() } else { TimeDelta::zero() };
+        let from = kept(begin - overlap);
+        Some(Open { from, to, page: None, rows: 0, reading: 0 })
+    }
+
+    async fn page(&self, open: &Open) -> Result<Page, Error> {
+        let size = self.task.settings.page_size.unwrap_or(self.spec.page_size);
+        let pagination = match &open.page {
+            // A token holds its page size: another size is for the next window.
+            Some((token, size)) => json!({"pageSize": size, "pageToken": token}),
+            None => json!({"pageSize": size}),
+        };
+        let [from, to] = self.spec.bounds;
+        let comma = if self.spec.filter.is_empty() { "" } else { "," };
+        let (begin, end, filter) = (wire(open.from), wire(open.to), self.spec.filter);
+        let body = format!(
+            r#"{{"meta":{{"pagination":{pagination}}},"data":[{{"{from}":"{begin}","{to}":"{end}"{comma}{filter}}}]}}"#
+        );
+        self.task.client.page(self.spec.path, &body, self.task.until).await
+    }
+
+    /// Takes a page in: its new rows, and where the reading stands after it.
+    fn take(&mut self, mut open: Open, page: &Page, rows: Vec<Bytes>, seen: &mut Seen) -> Portion {
+        seen.begin(open.label());
+        let mut portion = Portion { gap: self.gap.take(), ..Portion::default() };
+        let hashes: Vec<u128> = rows.iter().map(content_hash).collect();
+        let repeated = self.repeated(&hashes, page.envelope.total);
+        portion.duplicates = repeated as u64;
+        let mut marks = Vec::with_capacity(rows.len());
+        let mut fresh = Vec::new();
+        let table = self.task.table(self.task.source.table);
+        for (row, hash) in rows.iter().zip(&hashes).skip(repeated) {
+            if self.outside_backfill(row) {
+                continue;
+            }
+            let line = json::compact(row);
+            let id = self.spec.id.filter(|_| line.is_ok()).and_then(|id| json::string_member(row, id));
+            let verdict = match (id, &line) {
+                (Some(id), _) => seen.identity(name_hash(&id)),
+                (None, Ok(_)) => seen.content(*hash),
+                (None, Err(_)) => seen.content(xxh3_128(row)),
+            };
+            marks.push(verdict.mark);
+            if verdict.known {
+                portion.duplicates += 1;
+                continue;
+            }
+            fresh.push(verdict.mark);
+            match line {
+                Ok(line) => {
+                    portion.events.push(Event { table: table.clone(), line, mark: verdict.mark, unknown_type: None });
+                }
+                Err(reason) => portion.rejected.push(self.dead_letter(&open, row.clone(), reason)),
+            }
+        }
+        open.rows += (rows.len() - repeated) as u64;
+        self.before = page.envelope.total.map(|total| (hashes, total));
+        let missing = page.envelope.total.is_some_and(|total| total > open.rows);
+        self.empty_pages = if rows.is_empty() { self.empty_pages + 1 } else { 0 };
+        let stamp = stamp(open.to);
+        // The last page may carry a token too, then with no rows behind it.
+        let goes_on = !rows.is_empty() || (missing && self.empty_pages <= EMPTY_PAGES);
+        match &page.envelope.next {
+            Some(token) if goes_on => {
+                let size = self.task.settings.page_size.unwrap_or(self.spec.page_size);
+                let size = open.page.as_ref().map_or(size, |(_, size)| *size);
+                // All rows of the page: should the reading go on in another run, that one has to know what it had.
+                portion.marks.push(Marks { stamp, label: Some(open.label()), marks });
+                open.page = Some((token.clone(), size));
+                self.state.windows.open = Some(open);
+            }
+            _ => {
+                portion.marks.push(Marks { stamp, label: None, marks: fresh });
+                self.close(open, page, missing);
+            }
+        }
+        portion.marks.retain(|group| !group.marks.is_empty());
+        portion.state = self.state.clone();
+        portion
+    }
+
+    /// The window has been read to its last page.
+    fn close(&mut self, open: Open, page: &Page, missing: bool) {
+        self.before = None;
+        self.empty_pages = 0;
+        if missing {
+            let (total, rows) = (page.envelope.total.unwrap_or_default(), open.rows);
+            tracing::warn!(total, rows, window = open.label(), "the window has more rows than its pages gave");
+            if open.reading == 0 {
+                self.state.windows.open = Some(Open { page: None, rows: 0, reading: 1, ..open });
+                return;
+            }
+        }
+        // With a clock of ours that runs ahead, the window ended in the server's future: it counts only up to its present.
+        let settled = page.at.trunc_subsecs(0) - self.task.settings.settle.unwrap_or(SETTLE);
+        let closed_to = open.to.min(settled).max(self.state.windows.closed_to.unwrap_or(open.from));
+        self.state.windows.closed_to = Some(closed_to);
+        self.state.windows.open = None;
+        self.state.finished = self.task.backfill.is_some_and(|range| closed_to >= range.to);
+        self.closed += 1;
+    }
+
+    /// How many rows at the front of a page are the last ones of the page before: a late row has moved the offsets that
+    /// page tokens stand for. `totalCount` tells this from equal rows.
+    fn repeated(&self, hashes: &[u128], total: Option<u64>) -> usize {
+        let (Some((before, earlier)), Some(total)) = (&self.before, total) else { return 0 };
+        let grown = usize::try_from(total.saturating_sub(*earlier)).unwrap_or(usize::MAX);
+        let most = grown.min(before.len()).min(hashes.len());
+        (1..=most).rev().find(|count| before[before.len() - count..] == hashes[..*count]).unwrap_or(0)
+    }
+
+    /// An answer that stays broken: half the window, down to a second; then it is a dead letter and the rest goes on.
+    fn divide(&mut self, open: Open, error: Error) -> Result<Portion, Error> {
+        let Error::Unreadable { raw, reason } = error else { return Err(error) };
+        if let Some(half) = self.halved(&open) {
+            tracing::warn!(%reason, window = half.label(), "broken page, reading a smaller window");
+            return Ok(self.again(half));
+        }
+        let letter = self.dead_letter(&open, raw, reason);
+        self.state.windows.closed_to = Some(open.to);
+        self.state.windows.open = None;
+        self.closed += 1;
+        Ok(Portion { rejected: vec![letter], state: self.state.clone(), ..Portion::default() })
+    }
+
+    /// The same beginning with half of what is new, or `None` below two seconds.
+    fn halved(&self, open: &Open) -> Option<Open> {
+        let begin = self.state.windows.closed_to.map_or(open.from, |closed_to| closed_to.max(open.from));
+        let half = TimeDelta::seconds((open.to - begin).num_seconds() / 2);
+        (half >= TimeDelta::seconds(1)).then(|| Open { to: begin + half, ..open.clone() })
+    }
+
+    /// Starts `open` over as a reading of its own.
+    fn again(&mut self, open: Open) -> Portion {
+        self.before = None;
+        self.state.windows.open = Some(Open { page: None, rows: 0, reading: open.reading + 1, ..open });
+        Portion { state: self.state.clone(), ..Portion::default() }
+    }
+
+    fn overlap(&self) -> TimeDelta {
+        self.task.settings.overlap.unwrap_or(self.spec.overlap)
+    }
+
+    /// The API may count its end in; a backfill's range is half-open.
+    fn outside_backfill(&self, row: &Bytes) -> bool {
+        let Some(range) = self.task.backfill else { return false };
+        let time = json::string_member(row, self.spec.time).and_then(|time| parse_time(&time));
+        time.is_some_and(|time| time < range.from || time >= range.to)
+    }
+
+    fn dead_letter(&self, open: &Open, raw: Bytes, reason: String) -> DeadLetter {
+        let origin = format!("{} {}", self.spec.path, open.label());
+        DeadLetter { raw, reason, table: self.task.table(self.task.source.table).to_string(), origin }
+    }
+}
+
+/// A time in a request: whole seconds, offset without a colon.
+pub(crate) fn wire(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%dT%H:%M:%S+0000").to_string()
+}
+
+/// A time in an event: `+0000`, `+01:00` or `Z`.
+pub(crate) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z")
+        .or_else(|_| DateTime::parse_from_rfc3339(text))
+        .map(|time| time.to_utc())
+        .ok()
+}

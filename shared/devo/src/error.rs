@@ -1,0 +1,15 @@
+//! What can go wrong on the way to Devo, grouped by what the reader must do. Texts never hold a token or key.
+
+/// Why a sink could not be opened or lines were not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting or the Devo secret is incomplete or impossible: correct it.
+    #[error("{0}")]
+    Configuration(String),
+    /// Devo refuses this sender or what it sends (401, 403, 400, a redirect, an untrusted certificate): trying again is of no use.
+    #[error("{0}")]
+    Rejected(String),
+    /// Devo cannot be reached or takes nothing now (429, 408, 5xx, transport, time-out): a later run goes on from here.
+    #[error("{0}")]
+    Unavailable(String),
+}

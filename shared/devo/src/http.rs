@@ -1,0 +1,298 @@
+//! Way out `https:`: Devo's HTTP stream API, many lines of one table per request.
+//!
+//! `POST <url>/stream/<domain>/token!<token>/<host>/<table>`, lines ended by LF, gzip. Any 2xx means that the whole request was
+//! taken. <https://devodocs.atlassian.net/wiki/spaces/latest/pages/94658823>
+
+use std::{
+    io::{self, Write as _},
+    iter,
+    net::IpAddr,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{CONTENT_ENCODING, HeaderName, LOCATION, RETRY_AFTER},
+    redirect, tls,
+};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::time::Instant;
+
+use crate::{
+    Credentials, Delivery, Error, Refused,
+    retry::{Fault, retry},
+};
+
+/// The most a request holds before compression, in bytes. Devo allows 32 MB and does not say whether before or after.
+const MAX_BYTES: usize = 8_000_000;
+/// How much of an answer is read, in bytes, and shown, in characters.
+const MAX_READ: usize = 16_000;
+const MAX_SHOWN: usize = 200;
+
+/// Devo's HTTP stream API for one domain.
+#[derive(Debug)]
+pub struct Http {
+    client: Client,
+    /// Scheme, host and port, for messages.
+    origin: String,
+    /// The address up to the table, in which the token stands.
+    stream: SecretString,
+    /// The token as it is and as it stands in the address: what an answer may repeat.
+    token: [SecretString; 2],
+}
+
+/// What Devo says to one request.
+enum Answer {
+    Accepted,
+    TooLarge,
+}
+
+impl Http {
+    pub(crate) fn open(url: &Url, credentials: Option<&Credentials>, host: &str) -> Result<Self, Error> {
+        let plain = url.scheme() == "http";
+        if plain && !is_loopback(url) {
+            return Err(Error::Configuration(
+                "devo url: http:// is for a loopback address only; use https://".to_owned(),
+            ));
+        }
+        if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+            return Err(Error::Configuration("devo url: only scheme, host, port and path are possible".to_owned()));
+        }
+        let [domain, token] = Credentials::require(credentials, ["domain", "token"])?;
+        let in_address = segment("token", token.expose_secret())?;
+        let stream = format!(
+            "{}/stream/{}/token!{in_address}/{}",
+            url.as_str().trim_end_matches('/'),
+            segment("domain", domain.expose_secret())?,
+            segment("host", host)?,
+        );
+        let mut client = Client::builder()
+            .user_agent(concat!("mimecast-devo/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .tls_version_min(tls::Version::TLS_1_2)
+            .pool_idle_timeout(Duration::from_secs(20));
+        if plain {
+            // A proxy of the environment would take the token off this machine in clear text.
+            client = client.no_proxy();
+        }
+        Ok(Self {
+            client: client.build().map_err(|error| Error::Configuration(format!("https client: {}", causes(error))))?,
+            origin: url.origin().ascii_serialization(),
+            stream: stream.into(),
+            token: [token, in_address.into()],
+        })
+    }
+
+    pub(crate) async fn send(&self, table: &str, lines: &[Bytes], until: Instant) -> Delivery {
+        let mut delivery = Delivery::default();
+        let mut limit = MAX_BYTES;
+        while delivery.settled < lines.len() {
+            let rest = &lines[delivery.settled..];
+            let sent = &rest[..leading(rest, limit)];
+            let answer =
+                if size(sent) > MAX_BYTES { Ok(Answer::TooLarge) } else { self.request(table, sent, until).await };
+            match answer {
+                Ok(Answer::Accepted) => delivery.settled += sent.len(),
+                Ok(Answer::TooLarge) if sent.len() > 1 => limit = size(sent) / 2,
+                Ok(Answer::TooLarge) => {
+                    let reason = format!("too large for Devo's HTTP API: line of {} bytes", sent[0].len());
+                    delivery.refused.push(Refused { index: delivery.settled, reason });
+                    delivery.settled += 1;
+                }
+                Err(error) => {
+                    delivery.failure = Some(error);
+                    break;
+                }
+            }
+        }
+        delivery
+    }
+
+    /// One request, tried until it is answered for good.
+    async fn request(&self, table: &str, lines: &[Bytes], until: Instant) -> Result<Answer, Error> {
+        let url = format!("{}/{}", self.stream.expose_secret(), segment("table", table)?);
+        let url = Url::parse(&url).map_err(|error| Error::Configuration(format!("devo url: {error}")))?;
+        let body = gzip(lines).map_err(|error| Error::Unavailable(format!("gzip: {error}")))?;
+        retry(until, |time| self.attempt(&url, body.clone(), time)).await.map_err(|error| {
+            let context = format!("{} did not take {} lines for {table}", self.origin, lines.len());
+            match error {
+                Error::Configuration(text) => Error::Configuration(format!("{context}: {text}")),
+                Error::Rejected(text) => Error::Rejected(format!("{context}: {text}")),
+                Error::Unavailable(text) => Error::Unavailable(format!("{context}: {text}")),
+            }
+        })
+    }
+
+    async fn attempt(&self, url: &Url, body: Bytes, time: Duration) -> Result<Answer, Fault> {
+        let request = self.client.post(url.clone()).header(CONTENT_ENCODING, "gzip").body(body).timeout(time);
+        let response = request.send().await.map_err(|error| {
+            let text = self.shown(&causes(error));
+            // rustls' words for a server that it does not trust.
+            if text.contains("invalid peer certificate") {
+                Fault::Lasting(Error::Rejected(text))
+            } else {
+                Fault::Passing { text, wait: None }
+            }
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(Answer::Accepted);
+        }
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Ok(Answer::TooLarge);
+        }
+        if status.is_redirection() {
+            let to = self.shown(header(&response, LOCATION).unwrap_or("nowhere"));
+            return Err(Fault::Lasting(Error::Rejected(format!("{status}: redirects to {to}, which is not followed"))));
+        }
+        let wait = header(&response, RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let text = format!("{status}: {}", self.shown(&body_text(response).await));
+        let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
+        Err(if passing || status.is_server_error() {
+            Fault::Passing { text, wait }
+        } else {
+            Fault::Lasting(Error::Rejected(text))
+        })
+    }
+
+    /// A text of the other side for people: without the token, in one line, not long.
+    fn shown(&self, text: &str) -> String {
+        let masked = self.token.iter().fold(text.to_owned(), |text, token| text.replace(token.expose_secret(), "***"));
+        let words: Vec<&str> =
+            masked.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+        words.join(" ").chars().take(MAX_SHOWN).collect()
+    }
+}
+
+/// How many of the first lines fit into `limit` bytes, a longer first line counting as one.
+fn leading(lines: &[Bytes], limit: usize) -> usize {
+    let mut bytes = 0;
+    let fitting = lines.iter().take_while(|line| {
+        bytes += line.len() + 1;
+        bytes <= limit
+    });
+    fitting.count().max(1)
+}
+
+/// The bytes of a request's body before compression.
+fn size(lines: &[Bytes]) -> usize {
+    lines.iter().map(|line| line.len() + 1).sum()
+}
+
+fn gzip(lines: &[Bytes]) -> io::Result<Bytes> {
+    let mut body = GzEncoder::new(Vec::new(), Compression::fast());
+    for line in lines {
+        body.write_all(line)?;
+        body.write_all(b"\n")?;
+    }
+    body.finish().map(Bytes::from)
+}
+
+/// One path segment, percent-encoded but for the unreserved characters of RFC 3986.
+fn segment(name: &str, text: &str) -> Result<String, Error> {
+    if ["", ".", ".."].contains(&text) {
+        return Err(Error::Configuration(format!("devo {name}: must not be empty or only dots")));
+    }
+    let encoded = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    Ok(text.bytes().map(encoded).collect())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn header(response: &Response, name: HeaderName) -> Option<&str> {
+    response.headers().get(name).and_then(|value| value.to_str().ok())
+}
+
+/// The start of an answer's body; what cannot be read is left out, as the status has said what matters.
+async fn body_text(mut response: Response) -> String {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() >= MAX_READ {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&body[..body.len().min(MAX_READ)]).into_owned()
+}
+
+/// The whole chain of an error, without the URL, which holds the token.
+fn causes(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let chain = iter::successors(Some(&error as &dyn std::error::Error), |error| (*error).source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use flate2::read::MultiGzDecoder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn splitting_loses_no_byte_and_keeps_order(
+            lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..60),
+            limit in 1_usize..200,
+        ) {
+            let lines: Vec<Bytes> = lines.into_iter().map(Bytes::from).collect();
+            let mut arrived = Vec::new();
+            let mut rest = &lines[..];
+            while !rest.is_empty() {
+                let (sent, later) = rest.split_at(leading(rest, limit));
+                prop_assert!(size(sent) <= limit || sent.len() == 1);
+                if let Some(next) = later.first() {
+                    prop_assert!(size(sent) + next.len() + 1 > limit, "more would have fitted");
+                }
+                let before = arrived.len();
+                MultiGzDecoder::new(&gzip(sent).unwrap()[..]).read_to_end(&mut arrived).unwrap();
+                prop_assert_eq!(arrived.len() - before, size(sent));
+                rest = later;
+            }
+            let expected: Vec<u8> = lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect();
+            prop_assert_eq!(arrived, expected);
+        }
+
+        #[test]
+        fn a_segment_stays_one_and_reads_back(text in "\\PC{1,20}|[/?#%\\\\\t\n !]{1,20}") {
+            prop_assume!(text != "." && text != "..");
+            let url = Url::parse(&format!("https://x/{}/end", segment("host", &text).unwrap())).unwrap();
+            let segments: Vec<&str> = url.path_segments().unwrap().collect();
+            prop_assert_eq!(segments.len(), 2);
+            let mut decoded = Vec::new();
+            let mut bytes = segments[0].bytes();
+            while let Some(byte) = bytes.next() {
+                let hex = |b: u8| char::from(b).to_digit(16).unwrap() as u8;
+                decoded.push(if byte == b'%' { hex(bytes.next().unwrap()) * 16 + hex(bytes.next().unwrap()) } else { byte });
+            }
+            prop_assert_eq!(String::from_utf8(decoded).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn texts_of_the_other_side_are_masked_and_short() {
+        let credentials = Credentials::from_json(&r#"{"domain":"acme","token":"t/k"}"#.into()).unwrap();
+        let http = Http::open(&Url::parse("https://x").unwrap(), Some(&credentials), "h").unwrap();
+        assert_eq!(http.shown("no\r\n  t/k,\u{0}\tnot t%2Fk "), "no ***, not ***");
+        assert_eq!(http.shown(&"t/k".repeat(90)), "***".repeat(66) + "**");
+        assert_eq!(http.shown(&"ü".repeat(300)), "ü".repeat(200));
+    }
+
+    #[test]
+    fn the_limit_is_inclusive() {
+        let line = Bytes::from(vec![b'x'; MAX_BYTES / 2 - 1]);
+        assert_eq!(leading(&[line.clone(), line.clone(), line], MAX_BYTES), 2);
+        assert_eq!(leading(&[Bytes::from_static(b"longer than the limit"), Bytes::new()], 3), 1);
+    }
+}

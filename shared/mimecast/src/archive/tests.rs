@@ -1,0 +1,172 @@
+use std::io::{Cursor, Write};
+
+use flate2::{Compression, write::GzEncoder};
+use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
+
+use super::*;
+
+fn open(body: &[u8], name: &str) -> io::Result<Archive> {
+    let mut spooled = SpooledTempFile::new(64);
+    spooled.write_all(body).unwrap();
+    Archive::open(spooled, name)
+}
+
+fn zip(entries: &[(&str, &[u8], CompressionMethod)]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content, method) in entries {
+        let options = SimpleFileOptions::default().compression_method(*method);
+        if name.ends_with('/') {
+            zip.add_directory(*name, options).unwrap();
+        } else {
+            zip.start_file(*name, options).unwrap();
+            zip.write_all(content).unwrap();
+        }
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(content).unwrap();
+    gzip.finish().unwrap()
+}
+
+fn content(archive: &mut Archive, index: usize) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    archive.read(index)?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+fn names(archive: &Archive) -> Vec<&str> {
+    archive.files().iter().map(|file| file.name.as_str()).collect()
+}
+
+/// Changes bytes in the local and the central header of a zip with one entry, at these offsets in each.
+fn patch(zip: &mut [u8], local: usize, central: usize, value: u8) {
+    let directory = zip.windows(4).rposition(|magic| magic == b"PK\x01\x02").unwrap();
+    zip[local] = value;
+    zip[directory + central] = value;
+}
+
+#[test]
+fn a_zip_gives_its_files_in_order() {
+    let long = b"{\"a\":1}\n".repeat(10_000);
+    let body = zip(&[
+        ("z/", b"", CompressionMethod::Stored),
+        ("z/receipt_2.json", &long, CompressionMethod::Deflated),
+        ("av_1.json", b"plain", CompressionMethod::Stored),
+        ("empty.json", b"", CompressionMethod::Deflated),
+    ]);
+    let mut archive = open(&body, "guid.zip").unwrap();
+    assert_eq!(names(&archive), ["receipt_2.json", "av_1.json", "empty.json"]);
+    // crc32 as any zip tool lists it.
+    assert_eq!(archive.files()[1].fingerprint, "av_1.json:5:192062cf");
+    assert_eq!(archive.files()[2].fingerprint, "empty.json:0:00000000");
+    // In any order, and again.
+    assert_eq!(content(&mut archive, 1).unwrap(), b"plain");
+    assert_eq!(content(&mut archive, 0).unwrap(), long);
+    assert_eq!(content(&mut archive, 2).unwrap(), b"");
+    assert_eq!(content(&mut archive, 0).unwrap(), long);
+    assert_eq!(content(&mut archive, 3).unwrap_err().kind(), io::ErrorKind::NotFound);
+}
+
+#[test]
+fn an_empty_zip_has_no_files() {
+    assert_eq!(names(&open(&zip(&[]), "x.zip").unwrap()), [""; 0]);
+}
+
+#[test]
+fn names_are_bare() {
+    let body = zip(&[
+        ("../../etc/passwd", b"", CompressionMethod::Stored),
+        ("C:\\logs\\ttp_url_1.json", b"", CompressionMethod::Stored),
+        ("a/b\r\n\0c.json", b"", CompressionMethod::Stored),
+        ("x/..", b"", CompressionMethod::Stored),
+    ]);
+    let archive = open(&body, "x.zip").unwrap();
+    assert_eq!(names(&archive), ["passwd", "ttp_url_1.json", "bc.json", "unnamed"]);
+    assert_eq!(names(&open(b"x", "../a/b.siem").unwrap()), ["b.siem"]);
+}
+
+#[test]
+fn a_gzip_is_one_file_of_all_its_members() {
+    let body = [gzip(b"{\"a\":1}\n"), gzip(b"{\"b\":1}\n")].concat();
+    let mut archive = open(&body, "receipt.json.gz").unwrap();
+    assert_eq!(names(&archive), ["receipt.json.gz"]);
+    for _ in 0..2 {
+        assert_eq!(content(&mut archive, 0).unwrap(), b"{\"a\":1}\n{\"b\":1}\n");
+    }
+    let hash = format!("receipt.json.gz:{:032x}", xxhash_rust::xxh3::xxh3_128(&body));
+    assert_eq!(archive.files()[0].fingerprint, hash);
+}
+
+#[test]
+fn any_other_body_is_itself() {
+    for body in [&b""[..], b"P", b"a=1|b=2\r\n", b"PK\x03\x05 is no zip"] {
+        let mut archive = open(body, "x.siem").unwrap();
+        assert_eq!(content(&mut archive, 0).unwrap(), body);
+        let hash = format!("x.siem:{:032x}", xxhash_rust::xxh3::xxh3_128(body));
+        assert_eq!(archive.files()[0].fingerprint, hash);
+    }
+}
+
+#[test]
+fn a_damaged_gzip_fails_after_what_it_gave() {
+    let mut body = gzip(b"{\"a\":1}\n");
+    let crc = body.len() - 8;
+    body[crc] ^= 1;
+    let mut archive = open(&body, "x").unwrap();
+    let mut given = Vec::new();
+    archive.read(0).unwrap().read_to_end(&mut given).unwrap_err();
+    assert_eq!(given, b"{\"a\":1}\n");
+    let cut = open(&body[..crc], "x").and_then(|mut archive| content(&mut archive, 0));
+    assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+}
+
+#[test]
+fn a_zip_without_a_readable_directory_does_not_open() {
+    let body = zip(&[("a.json", b"{}", CompressionMethod::Stored)]);
+    assert!(open(&body[..body.len() - 10], "x.zip").is_err());
+    assert!(open(b"PK\x03\x04", "x.zip").is_err());
+    assert!(open(b"PK\x05\x06", "x.zip").is_err());
+}
+
+#[test]
+fn a_zip_with_a_name_listed_twice_does_not_open() {
+    let mut body = zip(&[("a.json", b"1", CompressionMethod::Stored), ("b.json", b"2", CompressionMethod::Stored)]);
+    while let Some(at) = body.windows(6).position(|name| name == b"b.json") {
+        body[at] = b'a';
+    }
+    let error = open(&body, "x.zip").err().unwrap();
+    assert_eq!(error.to_string(), "the zip lists a file name twice");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_leaves_the_others_readable() {
+    let faults: [(usize, usize, u8, &str); 3] = [
+        (6, 8, 1, "unsupported Zip archive: Password required to decrypt file"),
+        (8, 10, 99, "compression method not supported: 99"),
+        (14, 16, 0, "Invalid checksum"),
+    ];
+    for (local, central, value, expected) in faults {
+        let first = zip(&[("a.json", b"1", CompressionMethod::Stored)]);
+        let second = first.windows(4).position(|magic| magic == b"PK\x01\x02").unwrap();
+        let mut body = zip(&[("a.json", b"1", CompressionMethod::Stored), ("b.json", b"2", CompressionMethod::Stored)]);
+        patch(&mut body, second + local, central, value);
+        let mut archive = open(&body, "x.zip").unwrap();
+        assert_eq!(content(&mut archive, 1).unwrap_err().to_string(), expected);
+        assert_eq!(content(&mut archive, 0).unwrap(), b"1");
+    }
+}
+
+#[test]
+fn a_file_past_the_cap_is_an_error_and_no_end() {
+    for (cap, fits) in [(7, false), (8, true), (9, true)] {
+        let mut read = Vec::new();
+        let result = Capped { content: &b"12345678"[..], cap, left: cap }.read_to_end(&mut read);
+        assert_eq!(result.is_ok(), fits);
+        if let Err(error) = result {
+            assert_eq!(error.to_string(), "larger than 7 bytes");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The JSON envelope of both APIs: `{"meta":{..},"data":[..],"fail":[..]}`.
+//!
+//! HTTP 200 does not mean success: `fail` and `meta.status` are read on every answer
+//! (<https://integrations.mimecast.com/documentation/api-overview/response-codes/>). Rows stay slices of the body.
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use crate::{Error, json};
+
+/// One answer of a JSON endpoint.
+#[derive(Debug)]
+pub struct Envelope {
+    body: Bytes,
+    data: Bytes,
+    /// `meta.pagination.next`: the token of the next page.
+    pub next: Option<String>,
+    /// `meta.pagination.totalCount`: how many rows the whole reading has.
+    pub total: Option<u64>,
+}
+
+/// Where the rows are in `data`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// `data[]`
+    Flat,
+    /// `data[0].<name>[]`; a single object in place of the array counts as one row.
+    In(&'static str),
+}
+
+/// What an answer with an envelope complains about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    /// The status in the body where it is not 200.
+    pub status: Option<u16>,
+    pub code: String,
+    pub message: String,
+}
+
+#[derive(Deserialize, Default)]
+struct Meta {
+    status: Option<u16>,
+    #[serde(default)]
+    pagination: Option<Pagination>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pagination {
+    next: Option<String>,
+    total_count: Option<u64>,
+}
+
+/// The three shapes seen: `fail[].errors[].{code,message}`, flat `fail[].{code,message}`, `error.{code,message}`.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Fault {
+    code: Option<String>,
+    message: Option<String>,
+    errors: Vec<Fault>,
+}
+
+impl Envelope {
+    /// Reads `body`, or `None` where it is no envelope (a JSON object with `meta` or `fail`).
+    ///
+    /// # Errors
+    /// `Unreadable` where the body starts as an envelope and breaks off or breaks down.
+    pub(crate) fn read(body: &Bytes) -> Result<Option<Self>, Error> {
+        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+            return Ok(None);
+        }
+        let unreadable = |reason: String| Error::Unreadable { raw: body.clone(), reason };
+        let (mut meta, mut data, mut envelope) = (Meta::default(), Bytes::new(), false);
+        for member in json::members(body) {
+            let (key, value) = match member {
+                Ok(member) => member,
+                Err(_) if !envelope && data.is_empty() => return Ok(None),
+                Err(broken) => return Err(unreadable(broken.to_string())),
+            };
+            match key {
+                b"meta" => {
+                    envelope = true;
+                    meta = serde_json::from_slice(value).map_err(|e| unreadable(format!("meta: {e}")))?;
+                }
+                b"fail" => envelope = true,
+                b"data" => data = body.slice_ref(value),
+                _ => {}
+            }
+        }
+        let pagination = meta.pagination;
+        Ok(envelope.then(|| Self {
+            body: body.clone(),
+            data,
+            next: pagination.as_ref().and_then(|p| p.next.clone()).filter(|next| !next.is_empty()),
+            total: pagination.and_then(|p| p.total_count),
+        }))
+    }
+
+    /// The rows, as sent.
+    ///
+    /// # Errors
+    /// `Unreadable` where the borders of the rows cannot be told.
+    pub fn rows(&self, rows: Rows) -> Result<Vec<Bytes>, Error> {
+        let broken = |reason: json::Broken| Error::Unreadable { raw: self.body.clone(), reason: reason.to_string() };
+        let groups = list(&self.data).map_err(broken)?;
+        match rows {
+            Rows::Flat => Ok(groups),
+            Rows::In(name) => {
+                let mut found = Vec::new();
+                for group in groups {
+                    for member in json::members(&group) {
+                        let (key, value) = member.map_err(broken)?;
+                        if key == name.as_bytes() {
+                            found.extend(list(&group.slice_ref(value)).map_err(broken)?);
+                        }
+                    }
+                }
+                Ok(found)
+            }
+        }
+    }
+}
+
+/// An array's elements; a single object is a list of one; `null` or nothing is empty.
+fn list(value: &Bytes) -> Result<Vec<Bytes>, json::Broken> {
+    match value.first() {
+        Some(b'[') => json::elements(value).map(|element| Ok(value.slice_ref(element?))).collect(),
+        Some(b'{') => Ok(vec![value.clone()]),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What `body` complains about, if it is JSON that complains at all. An entry of `fail` without code and message is none.
+pub(crate) fn complaint(body: &[u8]) -> Option<Complaint> {
+    let mut complaint = Complaint::default();
+    for member in json::members(body) {
+        let (key, value) = member.ok()?;
+        let faults: Vec<Fault> = match key {
+            b"meta" => {
+                complaint.status =
+                    serde_json::from_slice::<Meta>(value).ok().and_then(|m| m.status).filter(|status| *status != 200);
+                continue;
+            }
+            b"fail" => serde_json::from_slice(value).unwrap_or_default(),
+            b"error" => serde_json::from_slice(value).map(|fault| vec![fault]).unwrap_or_default(),
+            _ => continue,
+        };
+        let details = faults.into_iter().flat_map(|fault| {
+            let inner = fault.errors;
+            std::iter::once(Fault { errors: Vec::new(), ..fault }).chain(inner)
+        });
+        for fault in details {
+            if complaint.code.is_empty() && (fault.code.is_some() || fault.message.is_some()) {
+                complaint.code = fault.code.unwrap_or_else(|| "no code".into());
+                complaint.message = fault.message.unwrap_or_default();
+            }
+        }
+    }
+    (complaint.status.is_some() || !complaint.code.is_empty()).then_some(complaint)
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.code.as_str(), self.status) {
+            ("", Some(status)) => write!(f, "status {status} in the answer"),
+            (code, _) => write!(f, "{code} {}", self.message),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<Option<Envelope>, Error> {
+        Envelope::read(&Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    #[test]
+    fn rows_are_slices_of_the_body_as_sent() {
+        let page = read(
+            r#" {"meta":{"status":200,"pagination":{"pageSize":2,"totalCount":7,"next":"t"}},
+            "data":[{"clickLogs":[{ "n":12345678901234567890, "f":1.10 },{"a":}]}],"fail":[]}"#,
+        );
+        let page = page.unwrap().unwrap();
+        assert_eq!((page.next.as_deref(), page.total), (Some("t"), Some(7)));
+        let rows = page.rows(Rows::In("clickLogs")).unwrap();
+        assert_eq!(rows, [r#"{ "n":12345678901234567890, "f":1.10 }"#, r#"{"a":}"#]);
+    }
+
+    #[test]
+    fn empty_answers_of_every_kind_have_no_rows() {
+        for data in ["", r#","data":[]"#, r#","data":null"#, r#","data":[{"logs":[]}]"#, r#","data":[{}]"#] {
+            let page = read(&format!(r#"{{"meta":{{"status":200}}{data},"fail":[]}}"#)).unwrap().unwrap();
+            assert!(page.rows(Rows::In("logs")).unwrap().is_empty(), "{data}");
+        }
+        let object = read(r#"{"meta":{},"data":[{"notifications":{"id":"1"}}]}"#).unwrap().unwrap();
+        assert_eq!(object.rows(Rows::In("notifications")).unwrap(), [r#"{"id":"1"}"#]);
+    }
+
+    #[test]
+    fn what_is_no_envelope_is_told_from_a_broken_one() {
+        for other in ["", "<html>", "[1]", r#"{"type":"MTA","data":[{}]}"#, "{]", r#"{"value":[]}"#] {
+            assert!(read(other).unwrap().is_none(), "{other}");
+        }
+        assert!(matches!(read(r#"{"meta":{"status":200},"data":[{"a":1},{"#), Err(Error::Unreadable { .. })));
+    }
+
+    #[test]
+    fn complaints_are_found_in_every_shape() {
+        let of = |body: &str| complaint(body.as_bytes()).map(|c| (c.status, c.code, c.message));
+        let some = |status, code: &str, message: &str| Some((status, code.to_owned(), message.to_owned()));
+        let nested =
+            r#"{"meta":{"status":200},"data":[],"fail":[{"key":{},"errors":[{"code":"err_a","message":"m"}]}]}"#;
+        assert_eq!(of(nested), some(None, "err_a", "m"));
+        assert_eq!(of(r#"{"fail":[{"code":"token_expired"}]}"#), some(None, "token_expired", ""));
+        assert_eq!(of(r#"{"error":{"message":"m"}}"#), some(None, "no code", "m"));
+        assert_eq!(of(r#"{"meta":{"status":404},"data":[],"fail":[]}"#), some(Some(404), "", ""));
+        assert_eq!(of(r#"{"meta":{"status":200},"fail":[{"key":{},"errors":[]}]}"#), None);
+        assert_eq!(of(r#"{"meta":{"status":200},"data":[],"fail":[]}"#), None);
+        assert_eq!(of("<html>"), None);
+    }
+}

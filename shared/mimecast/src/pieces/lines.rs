@@ -1,0 +1,164 @@
+//! Formats with one event a line. A line is split off and judged alone, so that a bad one spoils no other.
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use memchr::{memchr, memchr2};
+
+use super::{Input, Piece};
+use crate::json;
+
+pub(super) struct Lines {
+    row: Row,
+    /// How far the window is known to hold no line end.
+    at: usize,
+    /// In the middle of a line longer than the cap.
+    long: bool,
+}
+
+impl Lines {
+    pub(super) fn new(row: Row) -> Self {
+        Self { row, at: 0, long: false }
+    }
+
+    pub(super) fn next<R: Read>(&mut self, input: &mut Input<R>) -> io::Result<Option<Piece>> {
+        loop {
+            let ended = self.line_end(input)?;
+            let raw = input.take(self.at);
+            self.at = 0;
+            if ended == Some(LineEnd::Byte) {
+                input.consume(1);
+            }
+            let was_long = self.long;
+            self.long = ended.is_none();
+            if was_long || self.long {
+                if !raw.is_empty() {
+                    let reason = format!("part of a line longer than {} bytes", input.cap);
+                    return Ok(Some(Piece::Bad { raw, reason }));
+                }
+            } else if !json::trim(&raw).is_empty() {
+                let raw = raw.slice_ref(raw.strip_suffix(b"\r").unwrap_or(&raw));
+                match self.row.event(&raw) {
+                    Ok(None) => {}
+                    Ok(Some(event)) => return Ok(Some(Piece::Event(event))),
+                    Err(reason) => return Ok(Some(Piece::Bad { raw, reason })),
+                }
+            }
+            if ended == Some(LineEnd::File) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Moves `at` to the end of the line; `None`: the window is full before it.
+    fn line_end<R: Read>(&mut self, input: &mut Input<R>) -> io::Result<Option<LineEnd>> {
+        loop {
+            let ahead = &input.window()[self.at..];
+            let end = match self.row {
+                Row::Json => memchr(b'\n', ahead),
+                Row::KeyValue | Row::Csv { .. } => memchr2(b'\r', b'\n', ahead),
+            };
+            self.at += end.unwrap_or(ahead.len());
+            if end.is_some() {
+                return Ok(Some(LineEnd::Byte));
+            }
+            if input.full() {
+                return Ok(None);
+            }
+            if !input.fill()? {
+                return Ok(Some(LineEnd::File));
+            }
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum LineEnd {
+    Byte,
+    File,
+}
+
+/// How a line becomes an event.
+pub(super) enum Row {
+    Json,
+    KeyValue,
+    /// Empty after a header that could not be read: then no row agrees with it.
+    Csv {
+        header: Option<Vec<String>>,
+    },
+}
+
+impl Row {
+    /// The line as an event; `None` where it is the header.
+    fn event(&mut self, line: &Bytes) -> Result<Option<Bytes>, String> {
+        match self {
+            Self::Json => json::compact(line).map(Some),
+            Self::KeyValue => key_value(utf8(line)?).map(Some),
+            Self::Csv { header: Some(header) } => csv(header, &fields(line)?).map(Some),
+            Self::Csv { header } => {
+                let keys = header.insert(Vec::new());
+                keys.extend(fields(line)?.iter().map(str::to_owned));
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// A pair without a key belongs to the value before it: that had a `|` in it.
+fn key_value(line: &str) -> Result<Bytes, String> {
+    let mut pairs: Vec<(&str, usize, usize)> = Vec::new();
+    let mut end = 0;
+    for pair in line.split('|') {
+        let start = end;
+        end = start + pair.len() + 1;
+        match (pair.find('='), pairs.last_mut()) {
+            (Some(key), _) if key > 0 => pairs.push((&pair[..key], start + key + 1, end - 1)),
+            (_, Some((_, _, value_end))) => *value_end = end - 1,
+            _ => return Err("not key=value: the first pair has no key".into()),
+        }
+    }
+    object(pairs.into_iter().map(|(key, start, end)| (key, &line[start..end])))
+}
+
+fn csv(header: &[String], row: &csv::StringRecord) -> Result<Bytes, String> {
+    if row.len() != header.len() {
+        return Err(format!("{} fields where the header has {}", row.len(), header.len()));
+    }
+    object(header.iter().map(String::as_str).zip(row))
+}
+
+fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
+    if memchr(b'"', line).is_none() {
+        // As the csv reader has it, without building one for each line.
+        return Ok(utf8(line)?.split('|').collect());
+    }
+    let mut row = csv::StringRecord::new();
+    // An unclosed quote swallows the line end, and shows by it.
+    csv::ReaderBuilder::new()
+        .delimiter(b'|')
+        .has_headers(false)
+        .buffer_capacity(line.len() + 1)
+        .from_reader(line.chain(b"\n".as_slice()))
+        .read_record(&mut row)
+        .map_err(|error| format!("not csv: {error}"))?;
+    match row.iter().next_back() {
+        Some(last) if last.ends_with('\n') => Err("not csv: a quote is not closed".into()),
+        _ => Ok(row),
+    }
+}
+
+fn object<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Bytes, String> {
+    let mut event = Vec::new();
+    for (key, value) in pairs {
+        event.push(if event.is_empty() { b'{' } else { b',' });
+        serde_json::to_writer(&mut event, key).map_err(|error| error.to_string())?;
+        event.push(b':');
+        serde_json::to_writer(&mut event, value).map_err(|error| error.to_string())?;
+    }
+    event.push(b'}');
+    Ok(event.into())
+}
+
+fn utf8(line: &[u8]) -> Result<&str, String> {
+    str::from_utf8(line).map_err(|error| format!("not utf-8: {error}"))
+}

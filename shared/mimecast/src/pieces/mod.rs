@@ -1,0 +1,139 @@
+//! A file's bytes to events, streaming: memory is bounded by one event, and that one by [`MAX_EVENT`].
+//!
+//! Nothing is lost on the way: what cannot be read as an event comes out as [`Piece::Bad`], with the events around it
+//! unharmed. Which file this is and where its events go is left to the collector, unpacking to `archive`.
+
+mod array;
+mod input;
+mod lines;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use memchr::{memchr, memchr2};
+
+use crate::json;
+use array::Array;
+use input::Input;
+use lines::{Lines, Row};
+
+/// The longest event in bytes as received; what is longer comes out as [`Piece::Bad`] in parts of this size.
+pub const MAX_EVENT: usize = 16 << 20;
+
+/// A part of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// One compact JSON object, without line end.
+    Event(Bytes),
+    /// What is no event.
+    Bad {
+        /// The bytes as received, without line end. Empty where the bytes that a JSON document needs to end are missing.
+        raw: Bytes,
+        /// Why, for the person who looks at the dead letter.
+        reason: String,
+    },
+}
+
+/// How the events lie in a file. A byte order mark at its start is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line; lines end with LF or CRLF.
+    Ndjson,
+    /// One JSON object with the events in an array under this key: SIEM 1.0 `data`, STIX `objects`.
+    JsonArray(&'static str),
+    /// SIEM 1.0 `key=value|key=value` lines, which end with CR, LF or CRLF.
+    KeyValue,
+    /// Threat feed rows separated by `|`, with a header.
+    Csv,
+}
+
+impl Format {
+    /// The format of a file by its first bytes (some kB) and, where they leave it open, its name. `None`: empty or unknown.
+    pub fn sniff(name: &str, head: &[u8]) -> Option<Self> {
+        let head = json::trim(head.strip_prefix(input::BOM).unwrap_or(head));
+        if head.first()? == &b'{' {
+            return Some(Self::sniff_json(head));
+        }
+        let line = &head[..memchr2(b'\r', b'\n', head).unwrap_or(head.len())];
+        match memchr(b'|', line) {
+            Some(pair) if line[..pair].contains(&b'=') => Some(Self::KeyValue),
+            Some(_) => Some(Self::Csv),
+            None if name.ends_with(".siem") && line.contains(&b'=') => Some(Self::KeyValue),
+            None if name.ends_with(".csv") => Some(Self::Csv),
+            None => None,
+        }
+    }
+
+    fn sniff_json(head: &[u8]) -> Self {
+        let first = json::Scan::default().end(head, 0);
+        let several = first.is_some_and(|end| json::trim(&head[end..]).first() == Some(&b'{'));
+        ["data", "objects"]
+            .into_iter()
+            .find(|key| !several && Array::new(key).finds(head))
+            .map_or(Self::Ndjson, Self::JsonArray)
+    }
+}
+
+/// The pieces of a file, in its order.
+pub struct Pieces<R: Read> {
+    input: Input<R>,
+    splitter: Splitter,
+    /// Set for good by the end or the first error.
+    over: Option<Result<(), (io::ErrorKind, String)>>,
+}
+
+enum Splitter {
+    Lines(Lines),
+    Array(Array),
+}
+
+impl<R: Read> Pieces<R> {
+    /// Reads nothing yet.
+    pub fn new(reader: R, format: Format) -> Self {
+        let splitter = match format {
+            Format::Ndjson => Splitter::Lines(Lines::new(Row::Json)),
+            Format::KeyValue => Splitter::Lines(Lines::new(Row::KeyValue)),
+            Format::Csv => Splitter::Lines(Lines::new(Row::Csv { header: None })),
+            Format::JsonArray(key) => Splitter::Array(Array::new(key)),
+        };
+        Self { input: Input::new(reader), splitter, over: None }
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// The reader's own (a truncated gzip, a wrong checksum), after all pieces before it. Stays so.
+    #[allow(clippy::should_implement_trait, reason = "an end and an error both end it for good")]
+    pub fn next(&mut self) -> io::Result<Option<Piece>> {
+        match &self.over {
+            None => {}
+            Some(Ok(())) => return Ok(None),
+            Some(Err((kind, text))) => return Err(io::Error::new(*kind, text.clone())),
+        }
+        let piece = match &mut self.splitter {
+            Splitter::Lines(lines) => lines.next(&mut self.input),
+            Splitter::Array(array) => array.next(&mut self.input),
+        };
+        match &piece {
+            Ok(Some(_)) => {}
+            Ok(None) => self.over = Some(Ok(())),
+            Err(error) => self.over = Some(Err((error.kind(), error.to_string()))),
+        }
+        piece
+    }
+
+    /// Passes over `n` pieces, to resume inside a file; the number passed over, less than `n` only at the end.
+    ///
+    /// # Errors
+    /// As [`Pieces::next`].
+    pub fn skip(&mut self, n: u64) -> io::Result<u64> {
+        for skipped in 0..n {
+            if self.next()?.is_none() {
+                return Ok(skipped);
+            }
+        }
+        Ok(n)
+    }
+}

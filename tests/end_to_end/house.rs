@@ -1,0 +1,84 @@
+//! The eleven descriptions, the programs, the README's table and the names the outside world relies on agree.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use collector::source::{Ask, Kind};
+
+use crate::world::SOURCES;
+
+/// Name, endpoint and table: what users' templates and searches rely on.
+const INTERFACE: [(&str, &str, &str); 11] = [
+    ("audit", "/api/audit/get-audit-events", "mail.mimecast.audit.events"),
+    ("attachments", "/api/ttp/attachment/get-logs", "mail.mimecast.ttp.attachment"),
+    ("impersonation", "/api/ttp/impersonation/get-logs", "mail.mimecast.ttp.impersonation"),
+    ("url", "/api/ttp/url/get-logs", "mail.mimecast.ttp.url"),
+    ("search", "/api/archive/get-search-logs", "mail.mimecast.archive.search"),
+    ("view", "/api/archive/get-view-logs", "mail.mimecast.archive.messageview"),
+    ("threatfeed", "/api/ttp/threat-intel/get-feed", "mail.mimecast.threat.feed"),
+    ("messageholdlist", "/api/gateway/get-hold-message-list", "mail.mimecast.message.list"),
+    ("messageholdsummary", "/api/gateway/get-hold-summary-list", "mail.mimecast.message.summary"),
+    ("dashboard", "/api/account/get-dashboard-notifications", "mail.mimecast.account.dashboard"),
+    ("siem", "/api/audit/get-siem-logs", "mail.mimecast.siem"),
+];
+
+const SIEM_TABLES: [&str; 9] =
+    ["receipt", "process", "delivery", "jrnl", "av", "iep", "impersonation", "spameventthread", "ttp"];
+
+fn paths(kind: &Kind, v2: bool) -> Vec<&'static str> {
+    let variables = BTreeMap::from([("MIMECAST_SECRET_ID", "m"), ("DEVO_URL", "stdout:"), ("CHECKPOINT_TABLE", "t")]);
+    let lookup = |name: &str| variables.get(name).map(|value| (*value).to_owned());
+    let settings = collector::Settings::from_lookup(lookup).unwrap();
+    match kind {
+        Kind::Window(window) => vec![window.path],
+        Kind::Snapshot(snapshot) => vec![snapshot.path],
+        Kind::Stream(stream) => (stream.feeds)(&settings, v2)
+            .iter()
+            .map(|feed| match &feed.ask {
+                Ask::File { path, .. } | Ask::Links { path, .. } => *path,
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn descriptions_are_the_interface() {
+    let described: Vec<_> =
+        functions::ALL.iter().map(|source| (source.name, paths(&source.kind, false)[0], source.table)).collect();
+    assert_eq!(described, INTERFACE);
+    assert_eq!(functions::ALL.map(|source| source.name), SOURCES);
+    let Kind::Stream(siem) = &functions::siem::SOURCE.kind else { panic!("siem is a stream") };
+    let mut tables: Vec<_> = siem.types.iter().map(|(_, table)| *table).collect();
+    tables.sort_unstable();
+    tables.dedup();
+    let mut expected = SIEM_TABLES;
+    expected.sort_unstable();
+    assert_eq!(tables, expected);
+    assert!(paths(&functions::siem::SOURCE.kind, true).iter().all(|path| *path == "/siem/v1/batch/events/cg"));
+}
+
+#[test]
+fn every_source_has_a_program_of_three_statements() {
+    for source in SOURCES {
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/bin/{source}.rs"));
+        let text = std::fs::read_to_string(&program).unwrap();
+        assert!(text.contains(&format!("collector::serve(&functions::{source}::SOURCE)")), "{source}");
+        assert!(text.lines().count() <= 6, "{source}: the program does more than it should");
+        assert!(Path::new(env!("CARGO_BIN_EXE_audit")).with_file_name(source).exists());
+    }
+}
+
+#[test]
+fn the_readme_lists_every_source_endpoint_and_table() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    for (name, path, table) in INTERFACE {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).expect(name);
+        assert!(row.contains(path) && row.contains(table), "{row}");
+    }
+    for table in SIEM_TABLES {
+        assert!(readme.contains(table), "{table}");
+    }
+    for source in functions::ALL {
+        assert!(readme.contains(source.permission), "{}", source.permission);
+    }
+}

@@ -1,0 +1,15 @@
+//! The real function programs under a Lambda Runtime API, against strict stand-ins for Mimecast, Devo and AWS.
+//!
+//! What arrives at Devo is compared byte for byte, as a multiset per table, with what Mimecast holds.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod all_sources;
+mod bad_input;
+mod house;
+mod incremental;
+mod settings;
+mod world;

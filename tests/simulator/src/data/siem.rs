@@ -1,0 +1,101 @@
+//! SIEM events of the ten types, in files. The same lines serve both APIs.
+
+use chrono::{DateTime, Utc};
+
+use super::Expected;
+use super::text::{Maker, quoted};
+use crate::mimecast::Mimecast;
+
+/// API 2.0 types and their tables.
+const KINDS: [(&str, &str); 10] = [
+    ("receipt", "mail.mimecast.siem.receipt"),
+    ("process", "mail.mimecast.siem.process"),
+    ("delivery", "mail.mimecast.siem.delivery"),
+    ("journal", "mail.mimecast.siem.jrnl"),
+    ("av", "mail.mimecast.siem.av"),
+    ("spam", "mail.mimecast.siem.spameventthread"),
+    ("internal email protect", "mail.mimecast.siem.iep"),
+    ("impersonation protect", "mail.mimecast.siem.impersonation"),
+    ("url protect", "mail.mimecast.siem.ttp"),
+    ("attachment protect", "mail.mimecast.siem.ttp"),
+];
+
+/// The table of an API 2.0 type, or `None` for one that nobody knows.
+pub(super) fn table(kind: &str) -> Option<&'static str> {
+    KINDS.iter().find(|(known, _)| *known == kind).map(|(_, table)| *table)
+}
+
+/// Publishes `files` files of about `lines` events for each type, and one empty file.
+pub(super) fn push(
+    mimecast: &Mimecast,
+    maker: &mut Maker,
+    oldest: DateTime<Utc>,
+    newest: DateTime<Utc>,
+    files: usize,
+    lines: usize,
+    expected: &mut Expected,
+) {
+    let mut times = maker.times(oldest, newest, files);
+    times.sort();
+    for (index, time) in times.into_iter().enumerate() {
+        for (kind, table) in KINDS {
+            let known = expected.entry(table.to_owned()).or_default();
+            let mut file = Vec::new();
+            for number in 0..lines {
+                let line = event(maker, kind, time);
+                let copies = if number == 3 { 2 } else { 1 };
+                for _ in 0..copies {
+                    file.push(maker.dressed_in_line(&line).into_bytes());
+                    known.push(line.clone());
+                }
+            }
+            mimecast.push_siem_at(kind, time, file);
+        }
+        if index == 0 {
+            mimecast.push_siem_at("process", time, Vec::new());
+        }
+    }
+}
+
+fn event(maker: &mut Maker, kind: &str, time: DateTime<Utc>) -> String {
+    let aggregate = maker.hex(22);
+    let timestamp = time.timestamp_millis() - maker.random.i64(..900_000);
+    // Both spellings are seen.
+    let (kind_key, subtype_key) = if maker.once_in(4) { ("eventType", "subType") } else { ("type", "subtype") };
+    let mut members = vec![
+        ("processingId", quoted(&format!("{aggregate}_{}", timestamp / 1000))),
+        ("aggregateId", quoted(&aggregate)),
+        ("timestamp", timestamp.to_string()),
+        ("accountId", quoted("C0SIM")),
+        (kind_key, quoted(kind)),
+        (subtype_key, maker.one_of(&["null", "\"Acc\"", "\"Hld\""]).to_owned()),
+        ("Subject", maker.subject()),
+        ("senderEnvelope", maker.address()),
+        ("recipients", maker.address()),
+        ("messageId", maker.message_id()),
+    ];
+    let detail = r#""{\"spf\":{\"allow\":true,\"info\":\"ALLOW\"},\"dkim\":{\"allow\":false}}""#;
+    members.extend(match kind {
+        "receipt" => vec![
+            ("spamProcessingDetail", maker.one_of(&["null", detail, r#"{"spf":{"allow":true}}"#]).to_owned()),
+            ("spamScore", maker.digits()),
+            ("tlsVersion", quoted("TLSv1.3")),
+        ],
+        "process" => vec![("attachments", quoted("\\\"a.pdf\\\", \\\"b.png\\\"")), ("emailSize", maker.digits())],
+        "delivery" => {
+            vec![("Hostname", quoted("mx.example.com")), ("delivered", quoted("true")), ("Latency", maker.digits())]
+        }
+        "journal" => vec![("direction", quoted("Internal"))],
+        "av" => vec![("virusFound", quoted("Eicar:Test")), ("sha256", quoted(&maker.hex(64)))],
+        "spam" => vec![("senderIp", maker.address_v4()), ("route", quoted("Inbound"))],
+        "internal email protect" => {
+            vec![("scanResults", quoted("Blocked URL Category")), ("similarDomain", "null".into())]
+        }
+        "impersonation protect" => {
+            vec![("itemsDetected", quoted("1")), ("tags", "[]".into()), ("tags", "[1.10]".into())]
+        }
+        "url protect" => vec![("url", maker.url()), ("analysis", quoted("null"))],
+        _ => vec![("fileName", maker.subject()), ("md5", quoted(&maker.hex(32)))],
+    });
+    maker.object(members)
+}

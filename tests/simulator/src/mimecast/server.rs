@@ -1,0 +1,297 @@
+//! The way of a request: log, scripted fault, credentials, quota, permission, function, common headers.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::connect_info::ConnectInfo;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::answer::Answer;
+use super::connection::{Listening, Switch};
+use super::faults::FaultKind;
+use super::state::{State, gzip};
+use super::windows::{WINDOWS, Window};
+use super::{Request, auth, contains, feed, lock, siem, snapshots, windows};
+
+/// No request of this API comes near.
+const LARGEST_BODY: usize = 1 << 20;
+/// From here on an answer is packed for a client that offers gzip.
+const PACKED_FROM: usize = 1000;
+
+/// One request, read.
+pub(super) struct Call {
+    pub method: String,
+    pub path: String,
+    pub query: Vec<(String, String)>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub fault: Option<FaultKind>,
+    /// The request's number; varies the writing of the answer.
+    pub turn: u64,
+    /// Path, decoded query and body, for scripts to match.
+    text: String,
+}
+
+impl Call {
+    pub fn matches(&self, text: &str) -> bool {
+        contains(self.text.as_bytes(), text.as_bytes())
+    }
+
+    /// A header's text, empty where it is absent or no text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Whether the body is JSON with a non-empty text under this key, at any depth.
+    pub fn body_has_text(&self, key: &str) -> bool {
+        fn found(value: &Value, key: &str) -> bool {
+            match value {
+                Value::Object(members) => members.iter().any(|(name, value)| {
+                    (name == key && value.as_str().is_some_and(|text| !text.is_empty())) || found(value, key)
+                }),
+                Value::Array(elements) => elements.iter().any(|value| found(value, key)),
+                _ => false,
+            }
+        }
+        serde_json::from_slice(&self.body).is_ok_and(|body| found(&body, key))
+    }
+}
+
+/// What a path leads to.
+enum Function {
+    Window(&'static Window),
+    Summary,
+    Dashboard,
+    Feed,
+    SiemLogs,
+    SiemBatch,
+    Token,
+    Files,
+}
+
+impl Function {
+    fn find(path: &str) -> Option<Self> {
+        if let Some(window) = WINDOWS.iter().find(|window| window.path == path) {
+            return Some(Self::Window(window));
+        }
+        Some(match path {
+            "/api/gateway/get-hold-summary-list" => Self::Summary,
+            "/api/account/get-dashboard-notifications" => Self::Dashboard,
+            "/api/ttp/threat-intel/get-feed" => Self::Feed,
+            "/api/audit/get-siem-logs" => Self::SiemLogs,
+            "/siem/v1/batch/events/cg" => Self::SiemBatch,
+            "/oauth/token" => Self::Token,
+            _ if path.starts_with("/files/") => Self::Files,
+            _ => return None,
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Window(window) => window.source,
+            Self::Summary => "messageholdsummary",
+            Self::Dashboard => "dashboard",
+            Self::Feed => "threatfeed",
+            Self::SiemLogs | Self::SiemBatch => "siem",
+            Self::Token => "oauth",
+            Self::Files => "files",
+        }
+    }
+}
+
+pub(super) async fn serve(listener: tokio::net::TcpListener, state: Arc<Mutex<State>>, stopped: Arc<AtomicBool>) {
+    let router = Router::new().fallback(handle).with_state(state);
+    let service = router.into_make_service_with_connect_info::<Switch>();
+    // Ends only by being aborted: `serve` itself never fails.
+    axum::serve(Listening { listener, stopped }, service).await.ok();
+}
+
+async fn handle(
+    axum::extract::State(state): axum::extract::State<Arc<Mutex<State>>>,
+    ConnectInfo(switch): ConnectInfo<Switch>,
+    request: axum::extract::Request,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
+        return respond(Answer::new(400, "text/plain", "the body is cut or too large"), None);
+    };
+    let path = parts.uri.path().to_owned();
+    let query = pairs(parts.uri.query().unwrap_or_default());
+    let decoded: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let text = format!("{path}?{} {}", decoded.join("&"), String::from_utf8_lossy(&body));
+    let call = Call {
+        method: parts.method.to_string(),
+        path,
+        query,
+        headers: parts.headers,
+        body,
+        fault: None,
+        turn: 0,
+        text,
+    };
+
+    let call = lock(&state).begin(call);
+    if let Some(FaultKind::Hang(delay)) = call.fault {
+        tokio::time::sleep(delay).await;
+    }
+    let mut answer = lock(&state).answer(&call);
+    if let Some(spoilt) = call.fault.as_ref().and_then(|fault| fault.spoil(&answer.body)) {
+        answer.body = spoilt.into();
+    }
+    let packed = answer.body.len() > PACKED_FROM
+        && answer.has("content-type")
+        && answer.headers.iter().any(|(_, value)| value == "application/json")
+        && call.header("accept-encoding").to_lowercase().contains("gzip");
+    if packed {
+        answer.body = gzip(&answer.body).into();
+        answer = answer.with("content-encoding", "gzip");
+    }
+    let cut = match call.fault {
+        Some(FaultKind::ResetBeforeAnswer) => Some((switch, 0)),
+        Some(FaultKind::CutBody) => Some((switch, answer.body.len() / 2)),
+        _ => None,
+    };
+    if !matches!(call.fault, Some(FaultKind::ResetBeforeAnswer)) {
+        lock(&state).end(call.turn, answer.status);
+    }
+    respond(answer, cut)
+}
+
+/// Writes the answer, on a connection that is cut after that many bytes of the body if so asked (0: before the head).
+fn respond(answer: Answer, cut: Option<(Switch, usize)>) -> Response {
+    let answer = answer.with_length();
+    if let Some((switch, body)) = cut {
+        let line = 17; // "HTTP/1.1 200 OK\r\n"
+        let head: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        switch.cut(if body == 0 { 0 } else { line + head + 2 + body });
+    }
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in &answer.headers {
+        response = response.header(name, value);
+    }
+    response.body(Body::from(answer.body)).unwrap_or_else(|error| {
+        let mut response = Response::new(Body::from(format!("simulator: {error}")));
+        *response.status_mut() = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    })
+}
+
+impl Answer {
+    fn with_length(self) -> Self {
+        let length = self.body.len().to_string();
+        self.with("content-length", &length)
+    }
+}
+
+impl State {
+    /// Logs a request and finds the fault that strikes it.
+    fn begin(&mut self, mut call: Call) -> Call {
+        self.turn += 1;
+        call.turn = self.turn;
+        let headers = call.headers.iter();
+        let request = Request {
+            method: call.method.clone(),
+            path: call.path.clone(),
+            query: call.query.clone(),
+            headers: headers
+                .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
+                .collect(),
+            body: String::from_utf8_lossy(&call.body).into(),
+            source: Function::find(&call.path).map_or("", |function| function.name()),
+            status: 0,
+        };
+        self.requests.push((call.turn, request));
+        call.fault = self.faults.iter_mut().find_map(|fault| fault.strikes(&call));
+        call
+    }
+
+    /// Logs the status of an answer, unless the log was cleared meanwhile.
+    fn end(&mut self, turn: u64, status: u16) {
+        if let Some((_, request)) = self.requests.iter_mut().rev().find(|(number, _)| *number == turn) {
+            request.status = status;
+        }
+    }
+
+    fn answer(&mut self, call: &Call) -> Answer {
+        let mut answer = match call.fault.as_ref().and_then(|fault| fault.replacement(call)) {
+            Some(replacement) => replacement,
+            None => self.run(call).unwrap_or_else(|refusal| refusal),
+        };
+        let scripted = matches!(call.fault, Some(FaultKind::Status { .. }));
+        if !scripted && !call.path.starts_with("/files/") && !answer.has("x-ratelimit-limit") {
+            for (name, value) in [("limit", "800"), ("remaining", "799"), ("reset", "5000")] {
+                answer = answer.with(&format!("x-ratelimit-{name}"), value);
+            }
+        }
+        let date = self.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let id = self.guid();
+        answer.with("date", &date).with("x-request-id", &id)
+    }
+
+    fn run(&mut self, call: &Call) -> Result<Answer, Answer> {
+        if call.header("accept-encoding").to_lowercase().contains("zstd") {
+            return Err(Answer::new(500, "text/plain", "Internal Server Error"));
+        }
+        let Some(function) = Function::find(&call.path) else {
+            return Err(Answer::fail(404, "err_not_found", "Resource not found"));
+        };
+        if let Function::Files = function {
+            return siem::file(self, call);
+        }
+        let version = match function {
+            Function::Token => auth::Version::Two,
+            Function::SiemLogs => auth::signed_only(self, call)?,
+            Function::SiemBatch => auth::bearer_only(self, call)?,
+            _ => auth::either(self, call)?,
+        };
+        let rate = self.count_call(call)?;
+        if self.denied.iter().any(|text| call.matches(text)) {
+            return Err(Answer::fail(403, "err_permission_denied", "0018 Insufficient permissions"));
+        }
+        let mut answer = match function {
+            Function::Window(window) => windows::page(self, call, window, version),
+            Function::Summary => snapshots::summary(self, call, version),
+            Function::Dashboard => snapshots::dashboard(self, call, version),
+            Function::Feed => feed::download(self, call),
+            Function::SiemLogs => siem::logs(self, call),
+            Function::SiemBatch => siem::batch(self, call),
+            Function::Token => auth::token(self, call),
+            Function::Files => siem::file(self, call),
+        }
+        .unwrap_or_else(|refusal| refusal);
+        answer.headers.extend(rate);
+        Ok(answer)
+    }
+}
+
+/// The pairs of a query or a form, percent-decoded, `+` for a blank.
+pub(super) fn pairs(text: &str) -> Vec<(String, String)> {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decoded(name), decoded(value)))
+        .collect()
+}
+
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        let escape = tail.get(..2).and_then(|hex| u8::from_str_radix(str::from_utf8(hex).ok()?, 16).ok());
+        rest = tail;
+        match (first, escape) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            (b'+', _) => bytes.push(b' '),
+            _ => bytes.push(first),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,173 @@
+//! The seven sources that are asked for a window of time and answer page by page.
+
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use super::answer::Answer;
+use super::auth::Version;
+use super::envelope::{self, Envelope};
+use super::faults::FaultKind;
+use super::server::Call;
+use super::state::{Row, State};
+
+/// One time-window source.
+pub(super) struct Window {
+    pub source: &'static str,
+    pub path: &'static str,
+    /// Keys of the window's borders, both inclusive.
+    start: &'static str,
+    end: &'static str,
+    /// The list in `data[0]` that holds the rows; `None` where `data` itself does.
+    list: Option<&'static str>,
+    /// Other keys that a request may have.
+    options: &'static [&'static str],
+}
+
+/// How far back audit events are kept.
+const AUDIT_DAYS: i64 = 60;
+/// How far beyond the server's clock a window may end.
+const FUTURE: TimeDelta = TimeDelta::seconds(60);
+
+pub(super) const WINDOWS: [Window; 7] = [
+    Window {
+        source: "audit",
+        path: "/api/audit/get-audit-events",
+        start: "startDateTime",
+        end: "endDateTime",
+        list: None,
+        options: &["query", "categories"],
+    },
+    Window {
+        source: "attachments",
+        path: "/api/ttp/attachment/get-logs",
+        start: "from",
+        end: "to",
+        list: Some("attachmentLogs"),
+        options: &["route", "result", "oldestFirst"],
+    },
+    Window {
+        source: "impersonation",
+        path: "/api/ttp/impersonation/get-logs",
+        start: "from",
+        end: "to",
+        list: Some("impersonationLogs"),
+        options: &["oldestFirst", "taggedMalicious", "searchField", "query", "identifiers", "actions"],
+    },
+    Window {
+        source: "url",
+        path: "/api/ttp/url/get-logs",
+        start: "from",
+        end: "to",
+        list: Some("clickLogs"),
+        options: &["route", "scanResult", "oldestFirst"],
+    },
+    Window {
+        source: "search",
+        path: "/api/archive/get-search-logs",
+        start: "start",
+        end: "end",
+        list: Some("logs"),
+        options: &["query"],
+    },
+    Window {
+        source: "view",
+        path: "/api/archive/get-view-logs",
+        start: "start",
+        end: "end",
+        list: None,
+        options: &["query"],
+    },
+    Window {
+        source: "messageholdlist",
+        path: "/api/gateway/get-hold-message-list",
+        start: "start",
+        end: "end",
+        list: None,
+        options: &["admin", "searchBy", "filterBy"],
+    },
+];
+
+/// Answers one page.
+pub(super) fn page(state: &State, call: &Call, window: &Window, version: Version) -> Result<Answer, Answer> {
+    let allowed = [&[window.start, window.end][..], window.options].concat();
+    let request = Envelope::read(&call.body, &allowed)?;
+    let (from, to) = borders(&request, window, version, state.now())?;
+    for key in ["route", "result", "scanResult"] {
+        request.choice(key, &["all"])?;
+    }
+    let unsupported = ["query", "categories", "taggedMalicious", "searchField", "identifiers", "actions"];
+    let unsupported = unsupported.iter().chain(&["searchBy", "filterBy"]);
+    if let Some(key) = unsupported.copied().find(|key| request.item.contains_key(*key)) {
+        return Err(Answer::new(501, "text/plain", format!("the simulator does not filter by {key}")));
+    }
+    let oldest_first = request.flag("oldestFirst")?;
+    let hidden = window.source == "messageholdlist" && !request.flag("admin")?;
+
+    let rows = state.rows.get(window.source).map(Vec::as_slice).unwrap_or_default();
+    let rows = &rows[rows.partition_point(|row| row.time < from)..rows.partition_point(|row| row.time <= to)];
+    let now = state.now();
+    let visible = |row: &&Row| !hidden && row.visible_at <= now;
+    let total = rows.iter().filter(visible).count();
+    let about = json!({"path": window.path, "size": request.page_size, "filter": request.item});
+    let offset = offset(state, &request, &about)?;
+    let forward: &mut dyn Iterator<Item = &Row> = &mut rows.iter().filter(visible);
+    let backward: &mut dyn Iterator<Item = &Row> = &mut rows.iter().rev().filter(visible);
+    let ordered = if oldest_first { forward } else { backward };
+    let page: Vec<&[u8]> = ordered.skip(offset).take(request.page_size).map(|row| row.bytes.as_ref()).collect();
+
+    let after = offset + page.len();
+    let last = after >= total;
+    let token = |offset: usize| state.seal("page", &json!({"offset": offset, "about": about}));
+    let mut paging = json!({"pageSize": page.len(), "totalCount": total});
+    if !last || matches!(call.fault, Some(FaultKind::EmptyPageWithNext)) {
+        paging["next"] = token(after).into();
+    }
+    if window.source == "messageholdlist" && offset > 0 {
+        paging["previous"] = token(offset.saturating_sub(request.page_size)).into();
+    }
+    let mut meta = json!({"status": 200, "pagination": paging});
+    if last && matches!(call.fault, Some(FaultKind::NoPagination)) {
+        meta = json!({"status": 200});
+    }
+    let count = [("resultCount", Value::from(page.len()))];
+    let extra = if window.source == "impersonation" { &count[..] } else { &[] };
+    Ok(envelope::write(call.turn, &meta, window.list, &page, extra))
+}
+
+/// The window's borders: given, or the documented defaults.
+fn borders(
+    request: &Envelope,
+    window: &Window,
+    version: Version,
+    now: DateTime<Utc>,
+) -> Result<(DateTime<Utc>, DateTime<Utc>), Answer> {
+    let (from, to) = (request.date(window.start)?, request.date(window.end)?);
+    let required = window.source == "audit" || (window.source == "messageholdlist" && version == Version::Two);
+    if required && (from.is_none() || to.is_none()) {
+        let message = format!("{} and {} are required", window.start, window.end);
+        return Err(Answer::fail(400, "err_validation_null", &message));
+    }
+    let start = match window.source {
+        "messageholdlist" => DateTime::<Utc>::MIN_UTC,
+        _ => now.date_naive().and_time(NaiveTime::MIN).and_utc(),
+    };
+    let (from, to) = (from.unwrap_or(start), to.unwrap_or(now));
+    if from > to {
+        return Err(Answer::invalid("the window ends before it starts"));
+    }
+    if to > now + FUTURE {
+        return Err(Answer::invalid("the window ends in the future"));
+    }
+    if window.source == "audit" && from < now - TimeDelta::days(AUDIT_DAYS) {
+        return Err(Answer::invalid("audit events are kept for 60 days"));
+    }
+    Ok((from, to))
+}
+
+/// Where a page begins. Offsets count the rows as they are now, so a late row shifts them, as it does in the real API.
+fn offset(state: &State, request: &Envelope, about: &Value) -> Result<usize, Answer> {
+    let Some(token) = &request.page_token else { return Ok(0) };
+    let sealed = state.unseal("page", token).filter(|sealed| sealed["about"] == *about);
+    let offset = sealed.and_then(|sealed| sealed["offset"].as_u64());
+    offset.map(|offset| offset as usize).ok_or_else(|| Answer::invalid("pageToken invalid"))
+}

@@ -1,0 +1,143 @@
+//! AWS behind one URL, as a function reaches it by `AWS_ENDPOINT_URL`: Secrets Manager, and the embedded engine in the
+//! place of DynamoDB, with the table of the `Embedded` it was started with.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use mimecast_devo::embedded::Embedded;
+use serde_json::{Value, json};
+
+use super::Server;
+
+/// What goes wrong with one call.
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    /// Nothing happens; the answer is this status and error type.
+    Refused(u16, &'static str),
+    /// The call takes effect, and the answer is 500.
+    Lost,
+    /// The call takes effect, and the connection is cut without an answer.
+    Cut,
+}
+
+impl Fault {
+    pub const THROTTLED: Fault = Fault::Refused(400, "ProvisionedThroughputExceededException");
+    pub const DENIED: Fault = Fault::Refused(400, "AccessDeniedException");
+}
+
+/// The running stand-in.
+pub struct Aws {
+    server: Server,
+    account: Arc<Account>,
+}
+
+struct Account {
+    embedded: Embedded,
+    secrets: Mutex<HashMap<String, String>>,
+    faults: Mutex<Vec<(String, Fault)>>,
+    calls: Mutex<Vec<String>>,
+}
+
+impl Aws {
+    pub fn start(embedded: Embedded) -> Aws {
+        let account = Arc::new(Account {
+            embedded,
+            secrets: Mutex::default(),
+            faults: Mutex::default(),
+            calls: Mutex::default(),
+        });
+        let server = Server::start(Router::new().fallback(handle).with_state(account.clone()));
+        Aws { server, account }
+    }
+
+    /// The value for `AWS_ENDPOINT_URL`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    pub fn set_secret(&self, name: &str, value: &str) {
+        self.account.secrets.lock().unwrap().insert(name.to_owned(), value.to_owned());
+    }
+
+    pub fn remove_secret(&self, name: &str) {
+        self.account.secrets.lock().unwrap().remove(name);
+    }
+
+    /// The next `times` calls of `operation` go wrong; faults of one operation come in the order they were asked for.
+    pub fn fault(&self, operation: &str, fault: Fault, times: usize) {
+        let faults = std::iter::repeat_n((operation.to_owned(), fault), times);
+        self.account.faults.lock().unwrap().extend(faults);
+    }
+
+    /// The operations called so far, those that went wrong included.
+    pub fn calls(&self) -> Vec<String> {
+        self.account.calls.lock().unwrap().clone()
+    }
+}
+
+/// The ARN by which a secret can be asked for instead of its name.
+pub fn secret_arn(name: &str) -> String {
+    format!("arn:aws:secretsmanager:eu-west-1:000000000000:secret:{name}-AbCdEf")
+}
+
+async fn handle(State(account): State<Arc<Account>>, headers: HeaderMap, body: Bytes) -> Response {
+    let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !header("authorization").starts_with("AWS4-HMAC-SHA256 Credential=") {
+        return error(400, "MissingAuthenticationTokenException", "Request is missing Authentication Token");
+    }
+    let (service, operation) = header("x-amz-target").split_once('.').unwrap_or_default();
+    account.calls.lock().unwrap().push(operation.to_owned());
+
+    let fault = account.next_fault(operation);
+    if let Some(Fault::Refused(status, kind)) = fault {
+        return error(status, kind, "as the test wants it");
+    }
+    let answer = match (service, operation) {
+        ("DynamoDB_20120810", _) => {
+            let (status, body) = account.embedded.execute(operation, &body);
+            (StatusCode::from_u16(status).unwrap(), body).into_response()
+        }
+        ("secretsmanager", "GetSecretValue") => account.secret(&body),
+        _ => error(400, "UnknownOperationException", ""),
+    };
+    match fault {
+        Some(Fault::Lost) => error(500, "InternalServerError", "as the test wants it"),
+        // Ends the connection's task, and the connection with it, without a word on stderr.
+        Some(Fault::Cut) => std::panic::resume_unwind(Box::new("cut")),
+        _ => answer,
+    }
+}
+
+impl Account {
+    fn next_fault(&self, operation: &str) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap();
+        let index = faults.iter().position(|(name, _)| name == operation)?;
+        Some(faults.remove(index).1)
+    }
+
+    fn secret(&self, body: &[u8]) -> Response {
+        let request: Value = serde_json::from_slice(body).unwrap();
+        let id = request["SecretId"].as_str().unwrap();
+        let secrets = self.secrets.lock().unwrap();
+        let Some((name, value)) = secrets.iter().find(|(name, _)| *name == id || secret_arn(name) == id) else {
+            let message = "Secrets Manager can't find the specified secret.";
+            return error(400, "ResourceNotFoundException", message);
+        };
+        json!({
+            "ARN": secret_arn(name), "Name": name, "SecretString": value, "CreatedDate": 1_767_225_600.0,
+            "VersionId": "00000000-0000-4000-8000-000000000000", "VersionStages": ["AWSCURRENT"],
+        })
+        .to_string()
+        .into_response()
+    }
+}
+
+fn error(status: u16, kind: &str, message: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, json!({"__type": kind, "message": message}).to_string()).into_response()
+}
