@@ -12,4 +12,5 @@ mod bad_input;
 mod house;
 mod incremental;
 mod settings;
+mod windows;
 mod world;

@@ -64,6 +64,22 @@ impl Collector {
         Ok(Self::new(settings, store, secrets, Clock::System))
     }
 
+    /// Whether the default tenant's secrets can be read and fit the settings; asks neither Mimecast nor Devo.
+    ///
+    /// # Errors
+    /// `Configuration`, naming the key or the variable.
+    pub async fn check(&self) -> Result<(), Error> {
+        self.account(&self.settings.tenant, None).await.map(drop)
+    }
+
+    /// Ends a lease of the default tenant that a killed process has left behind. Only for who knows that nobody holds it.
+    ///
+    /// # Errors
+    /// `Checkpoint`.
+    pub async fn release(&self, source: &Source) -> Result<(), Error> {
+        self.store.release(&self.settings.tenant, source.name).await
+    }
+
     /// One run of `source` for the invocation `event`, done by `deadline`.
     ///
     /// # Errors
@@ -152,7 +168,7 @@ impl Collector {
         let url = settings.devo_url(keys.as_ref().and_then(devo::Credentials::url))?;
         let account = Arc::new(Account {
             mimecast: Client::new(credentials, base_url, self.clock)?,
-            sink: Sink::open(url, keys.as_ref(), &settings.devo_host)?,
+            sink: Sink::open(url, keys.as_ref(), &settings.devo)?,
             secrets: (mimecast, devo),
         });
         accounts.insert(tenant.to_owned(), account.clone());

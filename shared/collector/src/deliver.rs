@@ -44,6 +44,7 @@ impl Pending {
     pub fn add(&mut self, portion: Portion) {
         self.any = true;
         self.bytes += portion.events.iter().map(|event| event.line.len() + 1).sum::<usize>();
+        self.bytes += portion.rejected.iter().map(|letter| letter.raw.len()).sum::<usize>();
         self.portion.events.extend(portion.events);
         self.portion.rejected.extend(portion.rejected);
         self.portion.duplicates += portion.duplicates;
@@ -116,36 +117,42 @@ impl Delivery<'_> {
         Ok(())
     }
 
-    /// Sends one batch, table by table. `sent` takes the marks of what Devo has accepted or can never accept.
+    /// Sends one batch, all tables in one call. `sent` takes the marks of what Devo has accepted or can never accept.
     async fn send(&mut self, batch: &[Event], sent: &mut Vec<u128>, dead: &mut Vec<DeadLetter>) -> Result<(), Error> {
-        for (table, events) in by_table(batch) {
-            let lines: Vec<_> = events.iter().map(|event| event.line.clone()).collect();
-            let delivery = self.sink.send(&table, &lines, self.until).await;
-            let settled = events.get(..delivery.settled).unwrap_or(&events);
+        let tables = by_table(batch);
+        let lines = |events: &[&Event]| events.iter().map(|event| event.line.clone()).collect();
+        let batches: Vec<_> =
+            tables.iter().map(|(table, events)| devo::Batch { table, lines: lines(events) }).collect();
+        let delivery = self.sink.send(&batches, self.until).await;
+        for ((_, events), count) in tables.iter().zip(delivery.settled) {
+            let settled = events.get(..count).unwrap_or(events);
             sent.extend(settled.iter().map(|event| event.mark));
-            self.counts.batches += u64::from(delivery.settled > 0);
-            self.counts.events += (settled.len() - delivery.refused.len().min(settled.len())) as u64;
+            self.counts.batches += u64::from(count > 0);
+            self.counts.events += settled.len() as u64;
             for event in settled {
                 if let Some(kind) = &event.unknown_type {
                     *self.counts.unknown_types.entry(kind.to_string()).or_default() += 1;
                 }
             }
-            for refused in delivery.refused {
-                if let Some(event) = events.get(refused.index) {
-                    dead.push(DeadLetter {
-                        raw: event.line.clone(),
-                        reason: refused.reason,
-                        table: table.to_string(),
-                        origin: "devo".into(),
-                    });
-                }
-            }
-            if let Some(error) = delivery.failure {
-                self.counts.rejected += dead.len() as u64;
-                return Err(error.into());
-            }
         }
-        Ok(())
+        for refused in delivery.refused {
+            let Some((table, events)) = tables.get(refused.batch) else { continue };
+            let Some(event) = events.get(refused.index) else { continue };
+            self.counts.events = self.counts.events.saturating_sub(1);
+            dead.push(DeadLetter {
+                raw: event.line.clone(),
+                reason: refused.reason,
+                table: table.to_string(),
+                origin: "devo".into(),
+            });
+        }
+        match delivery.failure {
+            Some(error) => {
+                self.counts.rejected += dead.len() as u64;
+                Err(error.into())
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -105,7 +105,7 @@ impl Error {
 
     fn advice(&self, permission: &str) -> String {
         match self.error_type() {
-            ErrorType::Configuration => "correct this and start the function again".to_owned(),
+            ErrorType::Configuration => "correct this; the next run takes it up".to_owned(),
             ErrorType::Credentials => {
                 "put valid keys into the Mimecast secret, and check that the region is the account's".to_owned()
             }
@@ -137,7 +137,7 @@ impl Error {
                     .to_owned()
             }
             ErrorType::Checkpoint => {
-                "check CHECKPOINT_TABLE and that the function's role has GetItem, PutItem, UpdateItem, DeleteItem, Query \
+                "on AWS, check CHECKPOINT_TABLE and that the function's role has GetItem, PutItem, UpdateItem, DeleteItem, Query \
                  and TransactWriteItems on it; the next run goes on from the last checkpoint"
                     .to_owned()
             }
@@ -205,7 +205,7 @@ mod tests {
         let error = Error::Configuration("OVERLAP is wrong".to_owned());
         assert_eq!(
             error.report("siem", "acme", "-"),
-            "siem (tenant acme): OVERLAP is wrong; correct this and start the function again"
+            "siem (tenant acme): OVERLAP is wrong; correct this; the next run takes it up"
         );
     }
 

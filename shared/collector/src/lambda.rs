@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant};
 
 use crate::source::Source;
-use crate::{Answer, Collector, Error, logging};
+use crate::{Answer, Collector, Error, logging, variable};
 
 /// Serves invocations of `source` until the environment ends.
 ///
@@ -17,7 +17,7 @@ use crate::{Answer, Collector, Error, logging};
 /// Where the Lambda Runtime API cannot be reached. What is wrong with the settings fails the invocation, not the start:
 /// so it shows as an error with a type and a text, and mending it needs no new environment.
 pub async fn serve(source: &'static Source) -> Result<(), lambda_runtime::Error> {
-    logging::init_logging();
+    logging::init_logging(variable);
     let collector = OnceCell::new();
     let collector = &collector;
     // Boxed as `dyn`: its whole type would be too deep for the compiler in the programs.

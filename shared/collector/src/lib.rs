@@ -35,6 +35,6 @@ pub use invocation::{Backfill, Invocation};
 pub use lambda::serve;
 pub use logging::init_logging;
 pub use secrets::Secrets;
-pub use settings::{Settings, ThreatfeedFormat};
+pub use settings::{Settings, ThreatfeedFormat, parse_duration, variable};
 pub use source::Source;
 pub use store::Store;

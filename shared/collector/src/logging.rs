@@ -10,18 +10,19 @@ use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, layer::SubscriberExt};
 
-use crate::settings::{log_level, set, variable};
+use crate::settings::{log_level, set};
 
 /// The crates that log at the level set; all others at warn, or less if less is asked for.
 const OWN: [&str; 5] = ["collector", "mimecast", "devo", "functions", "mimecast_devo"];
 
-/// Starts logging as `LOG_LEVEL`, `AWS_LAMBDA_LOG_LEVEL` and `AWS_LAMBDA_LOG_FORMAT` say. Does nothing if that has been done.
+/// Starts logging as `LOG_LEVEL`, `AWS_LAMBDA_LOG_LEVEL` and `AWS_LAMBDA_LOG_FORMAT` in `lookup` say. Does nothing if that has
+/// been done.
 ///
 /// An impossible `LOG_LEVEL` counts as info here: [`crate::Settings`] reports it.
-pub fn init_logging() {
-    let colours = io::stderr().is_terminal() && set(&variable, "NO_COLOR").is_none();
+pub fn init_logging(lookup: impl Fn(&str) -> Option<String>) {
+    let colours = io::stderr().is_terminal() && set(&lookup, "NO_COLOR").is_none();
     // An error says that something logs already.
-    dispatch(variable, colours, io::stderr).try_init().ok();
+    dispatch(lookup, colours, io::stderr).try_init().ok();
 }
 
 fn dispatch<W>(lookup: impl Fn(&str) -> Option<String>, colours: bool, writer: W) -> Dispatch
@@ -29,7 +30,10 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let level = log_level(&lookup).unwrap_or(Level::INFO);
-    let targets = Targets::new().with_default(LevelFilter::from(level).min(LevelFilter::WARN));
+    let targets = Targets::new()
+        .with_default(LevelFilter::from(level).min(LevelFilter::WARN))
+        // Says each error of ours once more; a panic is printed without it.
+        .with_target("lambda_runtime::layers::panic", LevelFilter::OFF);
     let targets = OWN.into_iter().fold(targets, |targets, name| targets.with_target(name, level));
     let json = set(&lookup, "AWS_LAMBDA_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"));
     let layer = fmt::layer().with_writer(writer).with_ansi(colours);
@@ -121,7 +125,7 @@ mod tests {
 
     #[test]
     fn starting_twice_is_fine() {
-        init_logging();
-        init_logging();
+        init_logging(crate::variable);
+        init_logging(crate::variable);
     }
 }

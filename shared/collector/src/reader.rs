@@ -63,6 +63,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Why the reading does not get on, if it does not: a run that its deadline ends so has failed.
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Self::Window(reader) => reader.trouble(),
+            Self::Stream(_) | Self::Snapshot(_) => None,
+        }
+    }
+
     /// The next portion, or `None` when everything there is has been read.
     pub async fn next(&mut self, seen: &mut Seen) -> Result<Option<Portion>, Error> {
         match self {

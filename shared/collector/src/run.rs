@@ -55,7 +55,10 @@ impl Run<'_> {
         let mut delivery = Delivery { sink: self.sink, lease: &mut lease, until: send_until, counts: &mut counts };
         let ended = loop {
             if Instant::now() >= fetch_until {
-                break Ok(Status::More);
+                break match reader.trouble() {
+                    Some(reason) => Err(mimecast::Error::Protocol(reason.to_owned()).into()),
+                    None => Ok(Status::More),
+                };
             }
             match reader.next(&mut seen).await {
                 Ok(Some(portion)) => pending.add(portion),

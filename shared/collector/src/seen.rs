@@ -206,4 +206,49 @@ mod tests {
         third.remember(None, marks.into_iter());
         assert!(read(&mut third, "w", &["{}"]).0.is_empty());
     }
+
+    proptest::proptest! {
+        /// Whatever is read again, in whatever pages, by whichever runs: of each content as many are delivered as the
+        /// reading that had most of it.
+        #[test]
+        fn delivered_is_the_largest_reading(
+            readings in proptest::collection::vec(
+                proptest::collection::vec(proptest::collection::vec(0..3_u128, 0..5), 1..4),
+                1..6,
+            ),
+            new_runs in proptest::collection::vec(proptest::bool::ANY, 18),
+        ) {
+            let mut stored: Vec<(Option<String>, Vec<Mark>)> = Vec::new();
+            let mut seen = Seen::default();
+            let mut delivered = HashMap::new();
+            let mut new_runs = new_runs.into_iter();
+            for (number, pages) in readings.iter().enumerate() {
+                let label = number.to_string();
+                for (index, page) in pages.iter().enumerate() {
+                    if new_runs.next() == Some(true) {
+                        seen = Seen::default();
+                        stored.iter().for_each(|(label, marks)| seen.remember(label.clone(), marks.iter().copied()));
+                    }
+                    seen.begin(label.clone());
+                    let (mut all, mut fresh) = (Vec::new(), Vec::new());
+                    for content in page {
+                        let verdict = seen.content(*content);
+                        all.push(verdict.mark);
+                        if !verdict.known {
+                            fresh.push(verdict.mark);
+                            *delivered.entry(*content).or_insert(0) += 1;
+                        }
+                    }
+                    // As `window` has it: all marks while the reading goes on, the new ones when it ends.
+                    let goes_on = index + 1 < pages.len();
+                    stored.push(if goes_on { (Some(label.clone()), all) } else { (None, fresh) });
+                }
+            }
+            for content in 0..3 {
+                let count = |pages: &Vec<Vec<u128>>| pages.iter().flatten().filter(|other| **other == content).count();
+                let most = readings.iter().map(count).max().unwrap_or_default();
+                proptest::prop_assert_eq!(delivered.get(&content).copied().unwrap_or_default(), most);
+            }
+        }
+    }
 }

@@ -20,8 +20,8 @@ pub struct Settings {
     pub mimecast_base_url: Option<String>,
     devo_secret_id: Option<String>,
     devo_url: Option<String>,
-    /// `DEVO_HOST`: the host name that Devo shows for the events.
-    pub devo_host: String,
+    /// `DEVO_HOST`, `DEVO_SYSLOG_DATE`, `DEVO_SYSLOG_FRAMING`, `DEVO_SYSLOG_GZIP`, `DEVO_ACCEPTED` and `DEVO_CONNECTIONS`.
+    pub devo: devo::Options,
     /// `DEVO_TAG`: what stands at the front of every table.
     pub devo_tag: String,
     /// `CHECKPOINT_TABLE`: the name of the table.
@@ -58,8 +58,12 @@ const THREATFEED_TYPES: [&str; 2] = ["malware_customer", "malware_grid"];
 /// Far above any sense, far below what an instant can be moved by.
 const LONGEST: TimeDelta = TimeDelta::days(3650);
 
-const DEVO_URLS: &str = "https://<host>, tls://<host>:<port>, tcp://<host>:<port>, relp://<host>:<port> or stdout: \
-                         (http:// for a loopback address only), without a path of domain and token";
+const DEVO_URLS: &str = "https://<host>, tls://<host>:<port>, tcp://<host>:<port>, relp://<host>:<port>, \
+                         relp+tls://<host>:<port> or stdout: (http:// for a loopback address only), without a path of \
+                         domain and token; several with commas between them";
+
+/// More connections would help nobody.
+const MAX_CONNECTIONS: usize = 16;
 
 impl Settings {
     /// Reads the environment.
@@ -97,16 +101,13 @@ impl Settings {
             .ok_or_else(|| missing("MIMECAST_SECRET_ID", "the Mimecast secret's id"))?;
         let checkpoint_table =
             get("CHECKPOINT_TABLE").ok_or_else(|| missing("CHECKPOINT_TABLE", "the DynamoDB table's name"))?;
-        let devo_url = checked("DEVO_URL", DEVO_URLS, is_devo_url)?;
+        let devo_url = checked("DEVO_URL", DEVO_URLS, are_devo_urls)?;
         let devo_secret_id = secret_id("DEVO_SECRET_ID")?;
         if devo_secret_id.is_none() {
-            match devo_url.as_deref().map(|url| split_url(url).0) {
-                None => return Err(missing("DEVO_URL", DEVO_URLS)),
-                Some(scheme) if scheme == "tcp" || scheme == "stdout" => {}
-                Some(_) => {
-                    let purpose = "the Devo secret's id (only a DEVO_URL with tcp: or stdout: needs none)";
-                    return Err(missing("DEVO_SECRET_ID", purpose));
-                }
+            let urls = devo_url.as_deref().ok_or_else(|| missing("DEVO_URL", DEVO_URLS))?;
+            if !destinations(urls).all(|url| ["tcp", "stdout"].contains(&split_url(url).0.as_str())) {
+                let purpose = "the Devo secret's id (only a DEVO_URL with tcp: or stdout: needs none)";
+                return Err(missing("DEVO_SECRET_ID", purpose));
             }
         }
 
@@ -120,8 +121,7 @@ impl Settings {
             )?,
             devo_secret_id,
             devo_url,
-            devo_host: checked("DEVO_HOST", "a host name without blanks and slashes", is_host)?
-                .unwrap_or_else(|| "mimecast-collector".to_owned()),
+            devo: devo_options(&lookup)?,
             devo_tag: checked("DEVO_TAG", "words of a-z 0-9 _ with single dots between them, like my.app", is_tag)?
                 .unwrap_or_else(|| "mail.mimecast".to_owned()),
             checkpoint_table,
@@ -165,7 +165,7 @@ impl Settings {
     /// [`Error::Configuration`] when there is neither, or the secret's is not a URL of the schemes known.
     pub fn devo_url<'a>(&'a self, secret_url: Option<&'a str>) -> Result<&'a str, Error> {
         match (secret_url, &self.devo_url) {
-            (Some(url), _) if is_devo_url(url) => Ok(url),
+            (Some(url), _) if are_devo_urls(url) => Ok(url),
             (Some(_), _) => Err(bad("url in the Devo secret", DEVO_URLS)),
             (None, Some(url)) => Ok(url),
             (None, None) => Err(missing("DEVO_URL", DEVO_URLS)),
@@ -173,8 +173,45 @@ impl Settings {
     }
 }
 
+/// The settings of the ways to Devo.
+fn devo_options(lookup: &impl Fn(&str) -> Option<String>) -> Result<devo::Options, Error> {
+    let default = devo::Options::default();
+    Ok(devo::Options {
+        host: match set(lookup, "DEVO_HOST") {
+            None => default.host,
+            Some(host) if is_host(&host) => host,
+            Some(_) => return Err(bad("DEVO_HOST", "a host name without blanks and slashes")),
+        },
+        date: match set(lookup, "DEVO_SYSLOG_DATE").as_deref() {
+            None | Some("rfc3339") => devo::Date::Rfc3339,
+            Some("collector") => devo::Date::Collector,
+            Some(_) => return Err(bad("DEVO_SYSLOG_DATE", "rfc3339 or collector")),
+        },
+        framing: match set(lookup, "DEVO_SYSLOG_FRAMING").as_deref() {
+            None | Some("lf") => devo::Framing::Lf,
+            Some("octet") => devo::Framing::Octet,
+            Some(_) => return Err(bad("DEVO_SYSLOG_FRAMING", "lf or octet")),
+        },
+        gzip: match set(lookup, "DEVO_SYSLOG_GZIP").as_deref() {
+            None | Some("off") => false,
+            Some("on") => true,
+            Some(_) => return Err(bad("DEVO_SYSLOG_GZIP", "off or on")),
+        },
+        accepted: match set(lookup, "DEVO_ACCEPTED").as_deref() {
+            None | Some("closed") => devo::Accepted::Closed,
+            Some("acknowledged") => devo::Accepted::Acknowledged,
+            Some(_) => return Err(bad("DEVO_ACCEPTED", "closed or acknowledged")),
+        },
+        connections: match set(lookup, "DEVO_CONNECTIONS").map(|value| value.parse()) {
+            None => default.connections,
+            Some(Ok(number)) if (1..=MAX_CONNECTIONS).contains(&number) => number,
+            Some(_) => return Err(bad("DEVO_CONNECTIONS", "a whole number from 1 to 16")),
+        },
+    })
+}
+
 /// An environment variable's text; `None` where it is not set. What is not Unicode fails its check, not silently.
-pub(crate) fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
@@ -210,7 +247,8 @@ fn parse_level(text: &str) -> Option<Level> {
     }
 }
 
-fn parse_duration(text: &str) -> Option<TimeDelta> {
+/// `90s`, `15m`, `24h` or `7d`: one whole number and one unit, ten years at most.
+pub fn parse_duration(text: &str) -> Option<TimeDelta> {
     let unit = text.chars().last()?;
     let seconds = match unit {
         's' => 1,
@@ -248,12 +286,20 @@ fn is_tag(text: &str) -> bool {
         .all(|word| !word.is_empty() && word.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_'))
 }
 
+fn are_devo_urls(text: &str) -> bool {
+    destinations(text).all(is_devo_url)
+}
+
+fn destinations(urls: &str) -> impl Iterator<Item = &str> {
+    urls.split(',').map(str::trim)
+}
+
 fn is_devo_url(text: &str) -> bool {
     // People paste the whole stream address; its token belongs in the secret.
     !text.contains("token!")
         && match split_url(text) {
             (scheme, _) if scheme == "stdout" => true,
-            (scheme, host) if ["tls", "tcp", "relp"].contains(&scheme.as_str()) => !host.is_empty(),
+            (scheme, host) if ["tls", "tcp", "relp", "relp+tls"].contains(&scheme.as_str()) => !host.is_empty(),
             _ => is_https_or_loopback(text),
         }
 }
@@ -323,7 +369,14 @@ mod tests {
                 mimecast_base_url: None,
                 devo_secret_id: Some("devo/{tenant}/{tenant}".to_owned()),
                 devo_url: Some("https://http-eu.devo.io".to_owned()),
-                devo_host: "mimecast-collector".to_owned(),
+                devo: devo::Options {
+                    host: "mimecast-collector".to_owned(),
+                    date: devo::Date::Rfc3339,
+                    framing: devo::Framing::Lf,
+                    gzip: false,
+                    accepted: devo::Accepted::Closed,
+                    connections: 2,
+                },
                 devo_tag: "mail.mimecast".to_owned(),
                 checkpoint_table: "checkpoints".to_owned(),
                 tenant: "default".to_owned(),
@@ -346,6 +399,11 @@ mod tests {
             ("MIMECAST_REGION", " uk\n"),
             ("MIMECAST_BASE_URL", "http://127.0.0.1:8080"),
             ("DEVO_HOST", "mail-7.example.com"),
+            ("DEVO_SYSLOG_DATE", "collector"),
+            ("DEVO_SYSLOG_FRAMING", "octet"),
+            ("DEVO_SYSLOG_GZIP", "on"),
+            ("DEVO_ACCEPTED", "acknowledged"),
+            ("DEVO_CONNECTIONS", "16"),
             ("DEVO_TAG", "my.app"),
             ("TENANT", "acme-2"),
             ("INITIAL_LOOKBACK", "7d"),
@@ -359,7 +417,17 @@ mod tests {
         .unwrap();
         assert_eq!(settings.mimecast_region.as_deref(), Some("uk"));
         assert_eq!(settings.mimecast_base_url.as_deref(), Some("http://127.0.0.1:8080"));
-        assert_eq!(settings.devo_host, "mail-7.example.com");
+        assert_eq!(
+            settings.devo,
+            devo::Options {
+                host: "mail-7.example.com".to_owned(),
+                date: devo::Date::Collector,
+                framing: devo::Framing::Octet,
+                gzip: true,
+                accepted: devo::Accepted::Acknowledged,
+                connections: 16,
+            }
+        );
         assert_eq!(settings.devo_tag, "my.app");
         assert_eq!(settings.tenant, "acme-2");
         assert_eq!(settings.initial_lookback, TimeDelta::days(7));
@@ -399,14 +467,19 @@ mod tests {
             "http-eu.devo.io stdout ftp://x https: https:// https:///x tls:x tcp://:13000 relp:// \
             http://http-eu.devo.io http://10.0.0.1 http://127.0.0.1.example.com http://127.0.0.1@example.com \
             http://127.0.0.1:80@example.com http://[::2]:80 http://[::1 https://s3cret@http-eu.devo.io https://a\tb \
-            https://http-eu.devo.io/stream/acme/token!s3cret/h/t"
+            https://http-eu.devo.io/stream/acme/token!s3cret/h/t , stdout:, ,stdout: https://a,ftp://x"
                 .split(' ')
                 .collect();
-        let tables: [(&str, &[&str], &str); 14] = [
+        let tables: [(&str, &[&str], &str); 19] = [
             ("MIMECAST_SECRET_ID", &[r#"{"client_id":"s3cret"}"#, "a/{Tenant}", "a\nb"], "not the secret itself"),
             ("DEVO_SECRET_ID", &[r#"{"token":"s3cret"}"#, r#"env:{"token":"s3cret"}"#], "file:<path> or env:<name>"),
             ("DEVO_HOST", &["a b", "a/b", "a\\b", "a\u{a0}b", "a\nb", "a\u{0}b"], "without blanks"),
             ("DEVO_TAG", &["Mail", ".", "a.", ".a", "a..b", "a b", "a-b", "a/b", "é"], "my.app"),
+            ("DEVO_SYSLOG_DATE", &["RFC3339", "s3cret"], "rfc3339 or collector"),
+            ("DEVO_SYSLOG_FRAMING", &["crlf", "s3cret"], "lf or octet"),
+            ("DEVO_SYSLOG_GZIP", &["true", "1", "s3cret"], "off or on"),
+            ("DEVO_ACCEPTED", &["written", "s3cret"], "closed or acknowledged"),
+            ("DEVO_CONNECTIONS", &["0", "-1", "17", "two"], "from 1 to 16"),
             ("TENANT", &["Acme", "a_b", "a b", "a#b", "é", &"a".repeat(65)], "1 to 64"),
             ("INITIAL_LOOKBACK", &duration, "90s, 15m, 24h or 7d"),
             ("OVERLAP", &duration, "90s, 15m, 24h or 7d"),
@@ -442,6 +515,8 @@ mod tests {
             "HTTPS://http-eu.devo.io/prefix",
             "tls://collector-eu.devo.io:443",
             "relp://relay:2514",
+            "relp+tls://relay:2514",
+            "tcp://relay:13000, https://http-eu.devo.io",
             "http://127.9.9.9:80/",
             "http://[::1]:80",
             "http://localhost",
@@ -450,7 +525,9 @@ mod tests {
             let message = read(&[("DEVO_URL", url), ("DEVO_SECRET_ID", "")]).unwrap_err();
             assert!(message.starts_with("DEVO_SECRET_ID is not set"), "{message}");
         }
-        for url in ["tcp://relay:13000", "tcp://[fe80::1]:13000", "TCP://relay:1", "stdout:", "stdout://"] {
+        for url in
+            ["tcp://relay:13000", "tcp://[fe80::1]:13000", "TCP://relay:1", "stdout:", "stdout://", "stdout:,tcp://r:1"]
+        {
             let settings = read(&[("DEVO_URL", url), ("DEVO_SECRET_ID", "")]).unwrap();
             assert_eq!(settings.devo_url(None).unwrap(), url);
             assert_eq!(settings.devo_secret_id("acme"), None);

@@ -12,7 +12,9 @@ use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, Put, ReturnValue, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{
+    AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::portion::{DeadLetter, Marks};
@@ -107,38 +109,66 @@ impl Store {
             .key("pk", text(&key.pk))
             .key("sk", text(&key.sk))
             .update_expression("SET lease_until = :until, #owner = :owner ADD epoch :one")
-            .condition_expression("attribute_not_exists(lease_until) OR lease_until < :now OR #owner = :owner")
+            .condition_expression(
+                "(attribute_not_exists(lease_until) OR lease_until < :now OR #owner = :owner) \
+                 AND (attribute_not_exists(version) OR version <= :version)",
+            )
             .expression_attribute_names("#owner", "owner")
             .expression_attribute_values(":until", number(until.timestamp_millis()))
             .expression_attribute_values(":now", number(now.timestamp_millis()))
             .expression_attribute_values(":owner", text(owner))
             .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":version", number(VERSION))
             .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
         let item = match outcome {
             Ok(output) => output.attributes.unwrap_or_default(),
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                return Ok(None);
-            }
+            Err(SdkError::ServiceError(error)) => match error.err() {
+                UpdateItemError::ConditionalCheckFailedException(refused) => {
+                    let version = refused.item().and_then(|item| integer(item, "version")).unwrap_or_default();
+                    return if version > VERSION { Err(newer(&key, version)) } else { Ok(None) };
+                }
+                _ => return Err(self.failed("taking the lease", SdkError::ServiceError(error))),
+            },
             Err(error) => return Err(self.failed("taking the lease", error)),
         };
-        let version = integer(&item, "version").unwrap_or(VERSION);
-        if version > VERSION {
-            return Err(Error::Checkpoint(format!(
-                "the checkpoint {}/{} was written by a newer version of this program (form {version}, this one reads up \
-                 to {VERSION}): deploy that version",
-                key.pk, key.sk
-            )));
-        }
-        let state = match item.get("state").and_then(|state| state.as_s().ok()) {
-            Some(state) => serde_json::from_str(state).map_err(|error| {
-                Error::Checkpoint(format!("the state in the checkpoint {}/{} is not readable: {error}", key.pk, key.sk))
-            })?,
-            None => State::default(),
-        };
         let epoch = integer(&item, "epoch").unwrap_or_default();
-        Ok(Some(Lease { store: self.clone(), key, epoch, written: 0, state }))
+        let mut lease = Lease { store: self.clone(), key, epoch, written: 0, state: State::default() };
+        if let Some(state) = item.get("state").and_then(|state| state.as_s().ok()) {
+            lease.state = match serde_json::from_str(state) {
+                Ok(state) => state,
+                Err(error) => {
+                    lease.commit(Commit { release: true, ..Commit::default() }, now).await?;
+                    let Key { pk, sk, .. } = &lease.key;
+                    let text = format!("the state in the checkpoint {pk}/{sk} is not readable: {error}");
+                    return Err(Error::Checkpoint(text));
+                }
+            };
+        }
+        Ok(Some(lease))
+    }
+
+    /// Ends whatever lease there is.
+    pub(crate) async fn release(&self, tenant: &str, source: &str) -> Result<(), Error> {
+        let key = Key::new(tenant, source, None, TimeDelta::zero());
+        let outcome = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key("pk", text(&key.pk))
+            .key("sk", text(&key.sk))
+            .update_expression("SET lease_until = :released")
+            .condition_expression("attribute_exists(lease_until)")
+            .expression_attribute_values(":released", number(0))
+            .send()
+            .await;
+        match outcome {
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(()),
+            Err(error) => Err(self.failed("ending the lease", error)),
+            Ok(_) => Ok(()),
+        }
     }
 
     fn failed<E, R>(&self, doing: &str, error: SdkError<E, R>) -> Error
@@ -356,6 +386,14 @@ impl Lease {
     }
 }
 
+fn newer(key: &Key, version: i64) -> Error {
+    Error::Checkpoint(format!(
+        "the checkpoint {}/{} was written by a newer version of this program (form {version}, this one reads up to \
+         {VERSION}): deploy that version",
+        key.pk, key.sk
+    ))
+}
+
 /// Whether the transaction failed by the fencing condition, which is its first part.
 fn lease_refused(error: &TransactWriteItemsError) -> bool {
     match error {
@@ -395,3 +433,6 @@ fn size(item: &Item) -> usize {
     });
     values.sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,25 +3,27 @@
 //! The token moves on only when every file of its answer is delivered or a dead letter. A file is delivered once, whatever
 //! link or answer it comes in, and a run may stop in the middle of one.
 
+mod file;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::{BufReader, Read, Seek};
+use std::io::{Read, Seek};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use mimecast::archive::Archive;
-use mimecast::pieces::{Format, Piece, Pieces};
-use mimecast::{Error, Link, json};
+use mimecast::{Error, Link};
 use tempfile::SpooledTempFile;
+use tokio::time::Instant;
 
 use crate::Gap;
-use crate::deliver::{BATCH_BYTES, BATCH_LINES};
-use crate::portion::{DeadLetter, Event, Marks, Portion};
+use crate::portion::{DeadLetter, Marks, Portion};
 use crate::reader::Task;
-use crate::seen::{Seen, content_hash, name_hash, place_hash};
-use crate::source::{Ask, Feed, Identity, Stream, typed_table};
+use crate::seen::{Seen, name_hash};
+use crate::source::{Ask, Feed, Identity, Stream};
 use crate::state::{Position, State, stamp};
-use crate::window::{parse_time, wire};
+use crate::window::wire;
+use file::OpenFile;
 
 /// Tries of one file or answer that arrives whole but cannot be read, before it becomes a dead letter.
 const TRIES: u32 = 3;
@@ -45,17 +47,20 @@ pub(crate) struct StreamReader<'a> {
     tables: HashMap<String, (Arc<str>, Option<Arc<str>>)>,
     /// The first error of a feed: the others are read first.
     failed: Option<Error>,
+    gap: Option<Gap>,
 }
 
 /// An answer being worked through.
 struct Answer {
-    files: VecDeque<(String, u128, Content)>,
+    files: VecDeque<(String, Content)>,
     archive: Option<Archive>,
     next: Option<String>,
     at: DateTime<Utc>,
     caught_up: bool,
     /// The whole answer, kept on the last try for a dead letter.
     raw: Option<Bytes>,
+    /// Events and bad lines read from it.
+    pieces: u64,
 }
 
 enum Content {
@@ -63,18 +68,16 @@ enum Content {
     Linked(Link),
 }
 
-/// A file being read.
-struct OpenFile {
-    name: String,
-    mark: u128,
-    place: u64,
-    pieces: Pieces<BufReader<SpooledTempFile>>,
-}
-
 impl<'a> StreamReader<'a> {
     pub fn new(task: Task<'a>, spec: &'a Stream, state: State) -> Self {
         let mut feeds = (spec.feeds)(task.settings, task.client.is_v2());
         feeds.sort_by_key(|feed| state.streams.get(&feed.name).and_then(|position| position.caught_up));
+        let oldest = task.client.now() - spec.keeps;
+        let last = state.streams.values().filter_map(|position| position.caught_up).min();
+        let gap = last.filter(|last| *last < oldest).map(|last| Gap { from: last, to: oldest });
+        if let Some(Gap { from, to }) = gap {
+            tracing::warn!(%from, %to, "gap: mimecast no longer keeps what was published in between");
+        }
         Self {
             task,
             spec,
@@ -87,6 +90,7 @@ impl<'a> StreamReader<'a> {
             restarted: Vec::new(),
             tables: HashMap::new(),
             failed: None,
+            gap,
         }
     }
 
@@ -100,19 +104,21 @@ impl<'a> StreamReader<'a> {
             return Ok(None);
         }
         loop {
-            let Some(feed) = self.feeds.pop_front() else {
+            let over = Instant::now() >= self.task.until;
+            let Some(feed) = self.feeds.pop_front_if(|_| !over) else {
                 return match self.failed.take() {
                     Some(error) => Err(error),
-                    None => Ok(None),
+                    // The run sees for itself that its time is over.
+                    None => Ok(over.then(|| self.delivered())),
                 };
             };
             match self.step(&feed, seen).await {
                 Ok(Step::Portion(portion)) => {
                     self.feeds.push_front(feed);
-                    return Ok(Some(portion));
+                    return Ok(Some(Portion { gap: self.gap.take(), ..portion }));
                 }
                 Ok(Step::Again) => self.feeds.push_front(feed),
-                Ok(Step::CaughtUp(portion)) => return Ok(Some(portion)),
+                Ok(Step::CaughtUp(portion)) => return Ok(Some(Portion { gap: self.gap.take(), ..portion })),
                 Err(error @ (Error::RateLimited { .. } | Error::Credentials(_))) => return Err(error),
                 Err(error) => {
                     tracing::warn!(feed = feed.name, %error, "feed failed, going on with the others");
@@ -130,7 +136,7 @@ impl<'a> StreamReader<'a> {
         }
         match self.answer.as_mut().map(|answer| answer.files.pop_front()) {
             None => self.ask(feed).await,
-            Some(Some((name, mark, content))) => self.open(feed, name, mark, content, seen).await,
+            Some(Some((name, content))) => self.open(feed, name, content, seen).await,
             Some(None) => Ok(self.advance(feed)),
         }
     }
@@ -177,7 +183,8 @@ impl<'a> StreamReader<'a> {
     fn answered(&mut self, feed: &Feed, answer: mimecast::FileAnswer, before: &Position) -> Result<Step, Error> {
         let next = answer.next.or_else(|| before.token.clone());
         let caught_up = answer.file.is_none() || next == before.token;
-        let mut read = Answer { files: VecDeque::new(), archive: None, next, at: answer.at, caught_up, raw: None };
+        let mut read =
+            Answer { files: VecDeque::new(), archive: None, next, at: answer.at, caught_up, raw: None, pieces: 0 };
         if let Some(mut file) = answer.file {
             let tries = self.tries.entry(name_hash(&feed.name)).or_default();
             *tries += 1;
@@ -186,10 +193,9 @@ impl<'a> StreamReader<'a> {
             match (Archive::open(file, &answer.name), &read.raw) {
                 (Ok(archive), _) => {
                     let files = archive.files().iter().enumerate();
-                    read.files = files
-                        .map(|(index, file)| (file.name.clone(), name_hash(&file.fingerprint), Content::Inner(index)))
-                        .collect();
+                    read.files = files.map(|(index, file)| (file.name.clone(), Content::Inner(index))).collect();
                     read.archive = Some(archive);
+                    read.caught_up |= self.is_dry(read.files.is_empty());
                 }
                 (Err(reason), None) => {
                     tracing::warn!(%reason, origin, "unreadable answer, asking again");
@@ -217,18 +223,16 @@ impl<'a> StreamReader<'a> {
             Ok(listing) => listing,
             Err(error) => return self.refused(feed, error, before),
         };
-        let mut files: VecDeque<(String, u128, Content)> = VecDeque::new();
+        let mut files: VecDeque<(String, Content)> = VecDeque::new();
         for link in listing.value {
-            let (name, mark) = (link.path().to_owned(), name_hash(link.path()));
-            if files.iter().all(|(_, other, _)| *other != mark) {
-                files.push_back((name, mark, Content::Linked(link)));
+            if files.iter().all(|(other, _)| other != link.path()) {
+                files.push_back((link.path().to_owned(), Content::Linked(link)));
             }
         }
         let next = listing.next.or_else(|| before.token.clone());
-        self.empty_answers = if files.is_empty() { self.empty_answers + 1 } else { 0 };
-        let caught_up =
-            listing.is_caught_up || (files.is_empty() && (next == before.token || self.empty_answers > EMPTY_ANSWERS));
-        self.answer = Some(Answer { files, archive: None, next, at: listing.at, caught_up, raw: None });
+        let dry = self.is_dry(files.is_empty());
+        let caught_up = listing.is_caught_up || dry || (files.is_empty() && next == before.token);
+        self.answer = Some(Answer { files, archive: None, next, at: listing.at, caught_up, raw: None, pieces: 0 });
         Ok(Step::Again)
     }
 
@@ -240,176 +244,21 @@ impl<'a> StreamReader<'a> {
         }
         self.restarted.push(feed.name.clone());
         let now = self.task.client.now();
-        let (oldest, last) = (now - self.spec.keeps, before.caught_up.unwrap_or(now));
-        let mut portion = Portion::default();
-        if last < oldest {
-            tracing::warn!(feed = feed.name, from = %last, to = %oldest, "gap: mimecast no longer keeps these logs");
-            portion.gap = Some(Gap { from: last, to: oldest });
-        } else {
-            tracing::warn!(feed = feed.name, %reason, from = %oldest, to = %last, "token refused, reading again");
-            portion.repeat = Some(Gap { from: oldest, to: last });
-        }
+        let oldest = now - self.spec.keeps;
+        let last = before.caught_up.unwrap_or(now);
+        tracing::warn!(feed = feed.name, %reason, "token refused, reading again what mimecast keeps");
+        let repeat = (last > oldest).then_some(Gap { from: oldest, to: last });
         // Without `caught_up` the next request starts at INITIAL_LOOKBACK: it has to be all that is kept.
         let restart = Position { token: None, file: None, caught_up: Some(oldest + OVERLAP) };
         self.state.streams.insert(feed.name.clone(), restart);
-        portion.state = self.state.clone();
-        Ok(Step::Portion(portion))
-    }
-
-    /// Opens a file for reading, unless it has been delivered already.
-    async fn open(
-        &mut self,
-        feed: &Feed,
-        name: String,
-        mark: u128,
-        content: Content,
-        seen: &mut Seen,
-    ) -> Result<Step, Error> {
-        let by_file = self.spec.identity == Identity::File;
-        if by_file && seen.contains(mark) {
-            return Ok(Step::Again);
-        }
-        let origin = origin(feed, &name);
-        let fetched = match content {
-            Content::Inner(index) => self.extract(index),
-            Content::Linked(link) => self.fetch(&link, mark).await?,
-        };
-        let mut file = match fetched {
-            Fetched::File(file) => file,
-            Fetched::Again => return Ok(Step::Again),
-            Fetched::Rejected(raw, reason) => {
-                return Ok(Step::Portion(self.rejected_file(mark, raw, reason, origin, seen)));
-            }
-        };
-        let mut head = vec![0; 64 << 10];
-        let length = file.read(&mut head).map_err(spool)?;
-        head.truncate(length);
-        file.rewind().map_err(spool)?;
-        let format = match &feed.ask {
-            Ask::Links { .. } => Some(Format::Ndjson),
-            Ask::File { .. } => Format::sniff(&name, &head),
-        };
-        let Some(format) = format else {
-            if head.iter().all(u8::is_ascii_whitespace) {
-                return Ok(Step::Portion(self.finished(mark, seen)));
-            }
-            let raw = whole(&mut file)?;
-            return Ok(Step::Portion(self.rejected_file(mark, raw, "unknown file format".into(), origin, seen)));
-        };
-        let mut open = OpenFile { name, mark, place: 0, pieces: Pieces::new(BufReader::new(file), format) };
-        let position = self.state.streams.entry(feed.name.clone()).or_default();
-        if let Some((current, place)) = &position.file
-            && by_file
-            && *current == format!("{mark:032x}")
-        {
-            open.place = open.pieces.skip(*place).map_err(spool)?;
-        }
-        self.file = Some(open);
-        Ok(Step::Again)
-    }
-
-    /// A file out of the answer's archive.
-    fn extract(&mut self, index: usize) -> Fetched {
-        let Some(answer) = &mut self.answer else { return Fetched::Again };
-        let Some(archive) = &mut answer.archive else { return Fetched::Again };
-        match (archive.extract(index), &answer.raw) {
-            (Ok(file), _) => Fetched::File(file),
-            (Err(reason), Some(raw)) => Fetched::Rejected(raw.clone(), reason.to_string()),
-            (Err(reason), None) => {
-                tracing::warn!(%reason, "unreadable file in an answer, asking for the answer again");
-                self.answer = None;
-                Fetched::Again
-            }
-        }
-    }
-
-    /// The file behind a link.
-    async fn fetch(&mut self, link: &Link, mark: u128) -> Result<Fetched, Error> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let mut file = match self.task.client.download(link, self.task.until).await {
-                Ok(file) => file,
-                Err(Error::LinkGone(reason)) => {
-                    let gone = self.tries.entry(mark).or_default();
-                    *gone += 1;
-                    if *gone < TRIES {
-                        tracing::warn!(%reason, "asking for fresh links");
-                        self.answer = None;
-                        return Ok(Fetched::Again);
-                    }
-                    let raw = Bytes::copy_from_slice(link.path().as_bytes());
-                    return Ok(Fetched::Rejected(raw, format!("{reason}; {TRIES} fresh links were refused")));
-                }
-                Err(error) => return Err(error),
-            };
-            let raw = if tries < TRIES { None } else { Some(whole(&mut file)?) };
-            match (Archive::open(file, link.path()).and_then(|mut archive| archive.extract(0)), raw) {
-                (Ok(file), _) => return Ok(Fetched::File(file)),
-                (Err(reason), None) => tracing::warn!(%reason, ?link, "unreadable file, fetching it again"),
-                (Err(reason), Some(raw)) => return Ok(Fetched::Rejected(raw, reason.to_string())),
-            }
-        }
-    }
-
-    /// Reads a portion of the file: at most a batch.
-    fn read(&mut self, feed: &Feed, mut file: OpenFile, seen: &mut Seen) -> Result<Portion, Error> {
-        let mut portion = Portion::default();
-        let (mut bytes, mut fresh) = (0, Vec::new());
-        let by_file = self.spec.identity == Identity::File;
-        seen.begin(format!("{:032x}", file.mark));
-        while portion.events.len() < BATCH_LINES && bytes < BATCH_BYTES {
-            let Some(piece) = file.pieces.next().map_err(spool)? else {
-                if by_file {
-                    fresh.push(seen.identity(file.mark).mark);
-                }
-                self.position(feed).file = None;
-                portion.marks = self.remembered(fresh);
-                portion.state = self.state.clone();
-                return Ok(portion);
-            };
-            file.place += 1;
-            let verdict = match &piece {
-                _ if by_file => {
-                    let mark = place_hash(file.mark, file.place);
-                    crate::seen::Verdict { mark, known: seen.contains(mark) }
-                }
-                Piece::Event(line) => seen.content(content_hash(line)),
-                Piece::Bad { raw, .. } => seen.content(name_hash(&String::from_utf8_lossy(raw))),
-            };
-            if verdict.known {
-                portion.duplicates += 1;
-                continue;
-            }
-            if !by_file {
-                fresh.push(verdict.mark);
-            }
-            match piece {
-                Piece::Event(line) if self.outside_backfill(&line) => {}
-                Piece::Event(line) => {
-                    bytes += line.len() + 1;
-                    let (table, unknown_type) = self.table(feed, &file.name, &line);
-                    portion.events.push(Event { table, line, mark: verdict.mark, unknown_type });
-                }
-                Piece::Bad { raw, reason } => {
-                    let (table, _) = self.table(feed, &file.name, &raw);
-                    let origin = format!("{} line {}", origin(feed, &file.name), file.place);
-                    portion.rejected.push(DeadLetter { raw, reason, table: table.to_string(), origin });
-                }
-            }
-        }
-        if by_file {
-            self.position(feed).file = Some((format!("{:032x}", file.mark), file.place));
-        }
-        portion.marks = self.remembered(fresh);
-        portion.state = self.state.clone();
-        self.file = Some(file);
-        Ok(portion)
+        Ok(Step::Portion(Portion { repeat, ..self.delivered() }))
     }
 
     /// The answer is done: the token moves on.
     fn advance(&mut self, feed: &Feed) -> Step {
-        let Some(answer) = self.answer.take() else { return Step::Again };
+        let Some(mut answer) = self.answer.take() else { return Step::Again };
+        // A feed says that nothing is new by a file with only a header.
+        answer.caught_up |= self.spec.identity == Identity::Content && answer.pieces == 0;
         // Of one answer and not of the next: a file that failed here may be fine there.
         self.tries.clear();
         let position = self.position(feed);
@@ -420,62 +269,33 @@ impl<'a> StreamReader<'a> {
         }
         if let Some(range) = self.task.backfill
             && self.feeds.is_empty()
+            && self.failed.is_none()
             && answer.caught_up
         {
             self.state.finished = range.to <= answer.at;
         }
-        let portion = Portion { state: self.state.clone(), ..Portion::default() };
-        if answer.caught_up { Step::CaughtUp(portion) } else { Step::Portion(portion) }
+        if answer.caught_up { Step::CaughtUp(self.delivered()) } else { Step::Portion(self.delivered()) }
+    }
+
+    /// Whether enough answers in a row had no file: their tokens may lead nowhere.
+    fn is_dry(&mut self, empty: bool) -> bool {
+        self.empty_answers = if empty { self.empty_answers + 1 } else { 0 };
+        self.empty_answers > EMPTY_ANSWERS
+    }
+
+    /// Nothing to deliver, only the state to keep.
+    fn delivered(&self) -> Portion {
+        Portion { state: self.state.clone(), ..Portion::default() }
     }
 
     fn position(&mut self, feed: &Feed) -> &mut Position {
         self.state.streams.entry(feed.name.clone()).or_default()
     }
 
-    /// The table of an event: by the type in the file's name (1.0) or in the event (2.0).
-    fn table(&mut self, feed: &Feed, file: &str, event: &[u8]) -> (Arc<str>, Option<Arc<str>>) {
-        let kind = match &feed.ask {
-            _ if self.spec.types.is_empty() => String::new(),
-            Ask::File { .. } => file.split_once('_').map(|(kind, _)| kind).unwrap_or_default().to_owned(),
-            Ask::Links { kind, .. } => json::string_member(event, "type")
-                .or_else(|| json::string_member(event, "eventType"))
-                .unwrap_or_else(|| (*kind).to_owned()),
-        };
-        let (task, spec) = (&self.task, self.spec);
-        self.tables
-            .entry(kind)
-            .or_insert_with_key(|kind| {
-                if spec.types.is_empty() {
-                    return (task.table(task.source.table), None);
-                }
-                let (table, known) = typed_table(task.source.table, spec.types, kind);
-                (task.table(&table), (!known).then(|| kind.as_str().into()))
-            })
-            .clone()
-    }
-
-    /// A file's timestamp is in epoch milliseconds (2.0); a backfill asks for whole days and keeps its range.
-    fn outside_backfill(&self, event: &[u8]) -> bool {
-        let Some(range) = self.task.backfill else { return false };
-        let text = json::string_member(event, "timestamp").unwrap_or_default();
-        let time = text.parse().ok().and_then(DateTime::from_timestamp_millis).or_else(|| parse_time(&text));
-        time.is_some_and(|time| time < range.from || time >= range.to)
-    }
-
-    /// The file is done with: delivered, empty, or a dead letter.
-    fn finished(&self, mark: u128, seen: &mut Seen) -> Portion {
-        let marks = self.remembered(vec![seen.identity(mark).mark]);
-        Portion { marks, state: self.state.clone(), ..Portion::default() }
-    }
-
-    fn rejected_file(&self, mark: u128, raw: Bytes, reason: String, origin: String, seen: &mut Seen) -> Portion {
-        Portion { rejected: self.rejected(raw, reason, origin).rejected, ..self.finished(mark, seen) }
-    }
-
     fn rejected(&self, raw: Bytes, reason: String, origin: String) -> Portion {
         let table = self.task.table(self.task.source.table).to_string();
         let letter = DeadLetter { raw, reason, table, origin };
-        Portion { rejected: vec![letter], state: self.state.clone(), ..Portion::default() }
+        Portion { rejected: vec![letter], ..self.delivered() }
     }
 
     fn remembered(&self, marks: Vec<u128>) -> Vec<Marks> {
@@ -498,14 +318,6 @@ enum Step {
     Again,
     /// The feed has nothing more for this run.
     CaughtUp(Portion),
-}
-
-/// What came of fetching one file.
-enum Fetched {
-    File(SpooledTempFile),
-    /// The answer it is in has to be asked for again.
-    Again,
-    Rejected(Bytes, String),
 }
 
 fn origin(feed: &Feed, name: &str) -> String {

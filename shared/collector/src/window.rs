@@ -32,18 +32,30 @@ pub(crate) struct WindowReader<'a> {
     task: Task<'a>,
     spec: &'a Window,
     state: State,
-    /// Windows read to their end in this run.
-    closed: u32,
+    /// Where the first window planned in this run would end if it were not cut.
+    target: Option<DateTime<Utc>>,
     restarted: bool,
     empty_pages: u32,
     /// Hashes and `totalCount` of the page before this one.
     before: Option<(Vec<u128>, u64)>,
     gap: Option<Gap>,
+    /// Since the last readable page.
+    trouble: Option<String>,
 }
 
 impl<'a> WindowReader<'a> {
     pub fn new(task: Task<'a>, spec: &'a Window, state: State) -> Self {
-        Self { task, spec, state, closed: 0, restarted: false, empty_pages: 0, before: None, gap: None }
+        Self {
+            task,
+            spec,
+            state,
+            target: None,
+            restarted: false,
+            empty_pages: 0,
+            before: None,
+            gap: None,
+            trouble: None,
+        }
     }
 
     /// The earliest instant that this run reads again.
@@ -54,8 +66,17 @@ impl<'a> WindowReader<'a> {
     }
 
     pub async fn next(&mut self, seen: &mut Seen) -> Result<Option<Portion>, Error> {
-        let Some(open) = self.plan() else { return Ok(None) };
-        match self.page(&open).await {
+        let Some(mut open) = self.plan() else { return Ok(None) };
+        let mut answer = self.page(&open).await;
+        // Our clock runs ahead and the API does not take the future: the refusal has told us the server's time.
+        if matches!(answer, Err(Error::Protocol(_))) && open.page.is_none() && open.to > self.task.client.now() {
+            match self.plan() {
+                Some(sooner) => open = sooner,
+                None => return Ok(None),
+            }
+            answer = self.page(&open).await;
+        }
+        match answer {
             Ok(page) => match page.envelope.rows(self.spec.rows) {
                 Ok(rows) => Ok(Some(self.take(open, &page, rows, seen))),
                 Err(error) => self.divide(open, error).map(Some),
@@ -96,7 +117,9 @@ impl<'a> WindowReader<'a> {
         }
         let settled = now - self.task.settings.settle.unwrap_or(SETTLE);
         let end = self.task.backfill.map_or(settled, |range| settled.min(range.to));
-        let least = if self.closed == 0 || self.task.backfill.is_some() { TimeDelta::seconds(1) } else { SHORTEST };
+        // All up to the run's first end; what has come since is worth a request only when it is some time.
+        let target = *self.target.get_or_insert(end);
+        let least = if begin < target.min(end) { TimeDelta::seconds(1) } else { SHORTEST };
         if end - begin < least {
             return None;
         }
@@ -124,6 +147,7 @@ impl<'a> WindowReader<'a> {
 
     /// Takes a page in: its new rows, and where the reading stands after it.
     fn take(&mut self, mut open: Open, page: &Page, rows: Vec<Bytes>, seen: &mut Seen) -> Portion {
+        self.trouble = None;
         seen.begin(open.label());
         let mut portion = Portion { gap: self.gap.take(), ..Portion::default() };
         let hashes: Vec<u128> = rows.iter().map(content_hash).collect();
@@ -200,7 +224,6 @@ impl<'a> WindowReader<'a> {
         self.state.windows.closed_to = Some(closed_to);
         self.state.windows.open = None;
         self.state.finished = self.task.backfill.is_some_and(|range| closed_to >= range.to);
-        self.closed += 1;
     }
 
     /// How many rows at the front of a page are the last ones of the page before: a late row has moved the offsets that
@@ -212,25 +235,38 @@ impl<'a> WindowReader<'a> {
         (1..=most).rev().find(|count| before[before.len() - count..] == hashes[..*count]).unwrap_or(0)
     }
 
-    /// An answer that stays broken: half the window, down to a second; then it is a dead letter and the rest goes on.
+    /// An answer that stays broken: no overlap, then half the window, down to a second; then it is a dead letter and the
+    /// rest goes on.
     fn divide(&mut self, open: Open, error: Error) -> Result<Portion, Error> {
         let Error::Unreadable { raw, reason } = error else { return Err(error) };
-        if let Some(half) = self.halved(&open) {
-            tracing::warn!(%reason, window = half.label(), "broken page, reading a smaller window");
-            return Ok(self.again(half));
+        let begin = self.begin(&open);
+        let smaller = if open.from < begin { Some(Open { from: begin, ..open.clone() }) } else { self.halved(&open) };
+        if let Some(smaller) = smaller {
+            tracing::warn!(%reason, window = smaller.label(), "broken page, reading a smaller window");
+            self.trouble = Some(reason);
+            return Ok(self.again(smaller));
         }
         let letter = self.dead_letter(&open, raw, reason);
         self.state.windows.closed_to = Some(open.to);
         self.state.windows.open = None;
-        self.closed += 1;
         Ok(Portion { rejected: vec![letter], state: self.state.clone(), ..Portion::default() })
     }
 
     /// The same beginning with half of what is new, or `None` below two seconds.
     fn halved(&self, open: &Open) -> Option<Open> {
-        let begin = self.state.windows.closed_to.map_or(open.from, |closed_to| closed_to.max(open.from));
+        let begin = self.begin(open);
         let half = TimeDelta::seconds((open.to - begin).num_seconds() / 2);
         (half >= TimeDelta::seconds(1)).then(|| Open { to: begin + half, ..open.clone() })
+    }
+
+    /// Where a window's overlap ends and what is new in it begins.
+    fn begin(&self, open: &Open) -> DateTime<Utc> {
+        self.state.windows.closed_to.map_or(open.from, |closed_to| closed_to.max(open.from))
+    }
+
+    /// Why the reading does not get on, if it does not.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Starts `open` over as a reading of its own.

@@ -13,3 +13,13 @@ pub enum Error {
     #[error("{0}")]
     Unavailable(String),
 }
+
+impl Error {
+    /// Of two failures the one to show: one that waiting does not cure comes first.
+    pub(crate) fn first(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (None | Some(Self::Unavailable(_)), Some(error)) => Some(error),
+            (one, _) => one,
+        }
+    }
+}

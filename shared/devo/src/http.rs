@@ -21,12 +21,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::{
-    Credentials, Delivery, Error, Refused,
-    retry::{Fault, retry},
+    Batch, Credentials, Delivery, Error, Refused,
+    retry::{Fault, Pace, retry},
 };
 
 /// The most a request holds before compression, in bytes. Devo allows 32 MB and does not say whether before or after.
 const MAX_BYTES: usize = 8_000_000;
+const PACE: Pace = Pace { tries: 6, base: Duration::from_millis(500) };
 /// How much of an answer is read, in bytes, and shown, in characters.
 const MAX_READ: usize = 16_000;
 const MAX_SHOWN: usize = 200;
@@ -85,29 +86,42 @@ impl Http {
         })
     }
 
-    pub(crate) async fn send(&self, table: &str, lines: &[Bytes], until: Instant) -> Delivery {
-        let mut delivery = Delivery::default();
-        let mut limit = MAX_BYTES;
-        while delivery.settled < lines.len() {
-            let rest = &lines[delivery.settled..];
-            let sent = &rest[..leading(rest, limit)];
-            let answer =
-                if size(sent) > MAX_BYTES { Ok(Answer::TooLarge) } else { self.request(table, sent, until).await };
-            match answer {
-                Ok(Answer::Accepted) => delivery.settled += sent.len(),
-                Ok(Answer::TooLarge) if sent.len() > 1 => limit = size(sent) / 2,
-                Ok(Answer::TooLarge) => {
-                    let reason = format!("too large for Devo's HTTP API: line of {} bytes", sent[0].len());
-                    delivery.refused.push(Refused { index: delivery.settled, reason });
-                    delivery.settled += 1;
-                }
-                Err(error) => {
-                    delivery.failure = Some(error);
-                    break;
-                }
+    pub(crate) async fn send(&self, batches: &[Batch<'_>], until: Instant) -> Delivery {
+        let mut delivery = Delivery::none(batches);
+        for (number, batch) in batches.iter().enumerate() {
+            if let Err(error) = self.send_batch(number, batch, until, &mut delivery).await {
+                delivery.failure = Some(error);
+                break;
             }
         }
         delivery
+    }
+
+    async fn send_batch(
+        &self,
+        number: usize,
+        batch: &Batch<'_>,
+        until: Instant,
+        delivery: &mut Delivery,
+    ) -> Result<(), Error> {
+        let settled = &mut delivery.settled[number];
+        let mut limit = MAX_BYTES;
+        while *settled < batch.lines.len() {
+            let rest = &batch.lines[*settled..];
+            let sent = &rest[..leading(rest, limit)];
+            let answer =
+                if size(sent) > MAX_BYTES { Answer::TooLarge } else { self.request(batch.table, sent, until).await? };
+            match answer {
+                Answer::Accepted => *settled += sent.len(),
+                Answer::TooLarge if sent.len() > 1 => limit = size(sent) / 2,
+                Answer::TooLarge => {
+                    let reason = format!("too large for Devo's HTTP API: line of {} bytes", sent[0].len());
+                    delivery.refused.push(Refused { batch: number, index: *settled, reason });
+                    *settled += 1;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// One request, tried until it is answered for good.
@@ -115,7 +129,7 @@ impl Http {
         let url = format!("{}/{}", self.stream.expose_secret(), segment("table", table)?);
         let url = Url::parse(&url).map_err(|error| Error::Configuration(format!("devo url: {error}")))?;
         let body = gzip(lines).map_err(|error| Error::Unavailable(format!("gzip: {error}")))?;
-        retry(until, |time| self.attempt(&url, body.clone(), time)).await.map_err(|error| {
+        retry(PACE, until, |time| self.attempt(&url, body.clone(), time)).await.map_err(|error| {
             let context = format!("{} did not take {} lines for {table}", self.origin, lines.len());
             match error {
                 Error::Configuration(text) => Error::Configuration(format!("{context}: {text}")),

@@ -6,8 +6,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::Error;
 
-const TRIES: u32 = 6;
-const BASE: Duration = Duration::from_millis(500);
+/// How often and how fast.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    pub tries: u32,
+    /// The longest pause after the first try; it doubles from try to try.
+    pub base: Duration,
+}
+
 const CAP: Duration = Duration::from_secs(20);
 /// The longest time one try may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,12 +27,16 @@ pub(crate) enum Fault {
 }
 
 /// Calls `attempt` with the time it may take until it succeeds, fails for good, or no further try can start before `until`.
-pub(crate) async fn retry<T, F>(until: Instant, mut attempt: impl FnMut(Duration) -> F) -> Result<T, Error>
+pub(crate) async fn retry<T, F>(
+    Pace { tries, base }: Pace,
+    until: Instant,
+    mut attempt: impl FnMut(Duration) -> F,
+) -> Result<T, Error>
 where
     F: Future<Output = Result<T, Fault>>,
 {
     let mut last = "the deadline came before the first try".to_owned();
-    for number in 0..TRIES {
+    for number in 0..tries {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             break;
@@ -36,9 +46,9 @@ where
             Err(Fault::Lasting(error)) => return Err(error),
             Err(Fault::Passing { text, wait }) => (text, wait),
         };
-        last = format!("{text} (try {} of {TRIES})", number + 1);
-        let pause = pause(number).max(wait.unwrap_or_default());
-        if number + 1 == TRIES || pause >= until.saturating_duration_since(Instant::now()) {
+        last = format!("{text} (try {} of {tries})", number + 1);
+        let pause = pause(base, number).max(wait.unwrap_or_default());
+        if number + 1 == tries || pause >= until.saturating_duration_since(Instant::now()) {
             break;
         }
         tracing::warn!(fault = text, pause = ?pause, "devo: trying again");
@@ -48,18 +58,21 @@ where
 }
 
 /// Anything between nothing and the full backoff, so that many senders do not come back together.
-fn pause(number: u32) -> Duration {
-    CAP.min(BASE * 2_u32.pow(number)).mul_f64(fastrand::f64())
+fn pause(base: Duration, number: u32) -> Duration {
+    CAP.min(base * 2_u32.pow(number)).mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const BASE: Duration = Duration::from_millis(500);
+    const PACE: Pace = Pace { tries: 6, base: BASE };
+
     /// Retries a fault that never passes; the instants of the tries and what was given up with.
     async fn tries(until: Instant, takes: Duration, wait: Option<Duration>) -> (Vec<Instant>, String) {
         let mut started = Vec::new();
-        let result = retry(until, |_| {
+        let result = retry(PACE, until, |_| {
             started.push(Instant::now());
             async move {
                 sleep(takes).await;
@@ -109,7 +122,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_try_may_take_a_minute_or_what_is_left() {
         let mut allowed = Vec::new();
-        let done = retry(Instant::now() + Duration::from_secs(70), |time| {
+        let done = retry(PACE, Instant::now() + Duration::from_secs(70), |time| {
             allowed.push(time);
             let number = allowed.len();
             async move {
@@ -128,7 +141,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lasting_fault_ends_it() {
         let mut count = 0;
-        let result = retry(Instant::now() + Duration::from_secs(70), |_| {
+        let result = retry(PACE, Instant::now() + Duration::from_secs(70), |_| {
             count += 1;
             async { Err::<(), _>(Fault::Lasting(Error::Rejected("no".to_owned()))) }
         });
@@ -138,7 +151,7 @@ mod tests {
 
     #[test]
     fn pauses_are_capped() {
-        assert!((0..1000).all(|_| pause(0) <= BASE && pause(9) <= CAP));
-        assert!((0..1000).any(|_| pause(9) > CAP / 2));
+        assert!((0..1000).all(|_| pause(BASE, 0) <= BASE && pause(BASE, 9) <= CAP));
+        assert!((0..1000).any(|_| pause(BASE, 9) > CAP / 2));
     }
 }

@@ -2,30 +2,30 @@
 
 use std::io::{self, Write};
 
-use bytes::Bytes;
-
-use crate::{Delivery, Error};
+use crate::{Batch, Delivery, Error};
 
 /// Standard output.
 #[derive(Debug)]
 pub struct Stdout;
 
 impl Stdout {
-    pub(crate) fn send(&self, table: &str, lines: &[Bytes]) -> Delivery {
-        print(&mut io::stdout().lock(), table, lines)
+    pub(crate) fn send(&self, batches: &[Batch<'_>]) -> Delivery {
+        print(&mut io::stdout().lock(), batches)
     }
 }
 
-fn print(out: &mut impl Write, table: &str, lines: &[Bytes]) -> Delivery {
-    let mut delivery = Delivery::default();
-    for line in lines {
-        // One write and one flush a line, so that `settled` is what the reader of a broken pipe got.
-        let printed = [table.as_bytes(), b": ", line, b"\n"].concat();
-        if let Err(error) = out.write_all(&printed).and_then(|()| out.flush()) {
-            delivery.failure = Some(Error::Unavailable(format!("standard output: {error}")));
-            break;
+fn print(out: &mut impl Write, batches: &[Batch<'_>]) -> Delivery {
+    let mut delivery = Delivery::none(batches);
+    for (batch, settled) in batches.iter().zip(&mut delivery.settled) {
+        for line in &batch.lines {
+            // One write and one flush a line, so that `settled` is what the reader of a broken pipe got.
+            let printed = [batch.table.as_bytes(), b": ", line, b"\n"].concat();
+            if let Err(error) = out.write_all(&printed).and_then(|()| out.flush()) {
+                delivery.failure = Some(Error::Unavailable(format!("standard output: {error}")));
+                return delivery;
+            }
+            *settled += 1;
         }
-        delivery.settled += 1;
     }
     delivery
 }
@@ -34,15 +34,21 @@ fn print(out: &mut impl Write, table: &str, lines: &[Bytes]) -> Delivery {
 mod tests {
     use super::*;
 
-    const LINES: [Bytes; 2] = [Bytes::from_static(b"{\"a\":1}"), Bytes::from_static("{\"b\":\"ü\"}".as_bytes())];
+    fn batches() -> [Batch<'static>; 2] {
+        [
+            Batch { table: "mail.mimecast.ttp.url", lines: vec!["{\"a\":1}".into(), "{\"b\":\"ü\"}".into()] },
+            Batch { table: "my.app.test", lines: vec!["{\"c\":3}".into()] },
+        ]
+    }
 
     #[test]
     fn prints_table_and_line() {
         let mut out = Vec::new();
-        let delivery = print(&mut out, "mail.mimecast.ttp.url", &LINES);
-        assert_eq!(delivery.settled, 2);
+        let delivery = print(&mut out, &batches());
+        assert_eq!(delivery.settled, [2, 1]);
         assert!(delivery.failure.is_none());
-        let expected = "mail.mimecast.ttp.url: {\"a\":1}\nmail.mimecast.ttp.url: {\"b\":\"ü\"}\n";
+        let expected =
+            "mail.mimecast.ttp.url: {\"a\":1}\nmail.mimecast.ttp.url: {\"b\":\"ü\"}\nmy.app.test: {\"c\":3}\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
@@ -58,8 +64,8 @@ mod tests {
                 Ok(())
             }
         }
-        let delivery = print(&mut Pipe(1), "my.app.test", &LINES);
-        assert_eq!(delivery.settled, 1);
+        let delivery = print(&mut Pipe(1), &batches());
+        assert_eq!(delivery.settled, [1, 0]);
         assert!(matches!(delivery.failure, Some(Error::Unavailable(text)) if text == "standard output: broken pipe"));
     }
 }

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use devo::{Credentials, Delivery, Error, Refused, Sink};
+use devo::{Batch, Credentials, Delivery, Error, Options, Refused, Sink};
 use simulator::{
     Devo,
     devo::{Fault, Kind},
@@ -22,7 +22,12 @@ async fn open() -> (Devo, Sink) {
 
 fn sink(url: &str, secret: &str) -> Sink {
     let credentials = Credentials::from_json(&secret.into()).unwrap();
-    Sink::open(url, Some(&credentials), "collector 1/ü").unwrap()
+    Sink::open(url, Some(&credentials), &Options { host: "collector 1/ü".to_owned(), ..Options::default() }).unwrap()
+}
+
+/// Sends lines to [`TABLE`].
+async fn send(sink: &Sink, lines: &[Bytes], until: Instant) -> Delivery {
+    sink.send(&[Batch { table: TABLE, lines: lines.to_vec() }], until).await
 }
 
 /// Far enough not to matter.
@@ -54,7 +59,7 @@ fn statuses(devo: &Devo) -> Vec<u16> {
 
 fn assert_complete(delivery: &Delivery, settled: usize) {
     assert!(delivery.failure.is_none(), "{delivery:?}");
-    assert_eq!(delivery.settled, settled);
+    assert_eq!(delivery.settled, [settled]);
     assert!(delivery.refused.is_empty(), "{delivery:?}");
 }
 
@@ -76,9 +81,9 @@ fn unavailable(delivery: Delivery) -> String {
 async fn every_byte_arrives_in_order() {
     let (devo, sink) = open().await;
     let lines = lines(3_000, 300);
-    assert_complete(&sink.send(TABLE, &lines[..1_000], later()).await, 1_000);
-    assert_complete(&sink.send(TABLE, &lines[1_000..], later()).await, 2_000);
-    assert_complete(&sink.send(TABLE, &[], later()).await, 0);
+    assert_complete(&send(&sink, &lines[..1_000], later()).await, 1_000);
+    assert_complete(&send(&sink, &lines[1_000..], later()).await, 2_000);
+    assert_complete(&send(&sink, &[], later()).await, 0);
     assert_arrived(&devo, &lines);
     let requests = devo.requests();
     assert_eq!(requests.len(), 2);
@@ -90,7 +95,7 @@ async fn every_byte_arrives_in_order() {
 async fn requests_hold_at_most_eight_megabytes() {
     let (devo, sink) = open().await;
     let lines = lines(100, 200_000);
-    assert_complete(&sink.send(TABLE, &lines, later()).await, 100);
+    assert_complete(&send(&sink, &lines, later()).await, 100);
     assert_arrived(&devo, &lines);
     let counts: Vec<usize> = devo.requests().iter().map(|request| request.lines).collect();
     assert_eq!(counts, [39, 39, 22]);
@@ -109,8 +114,8 @@ async fn passing_faults_are_retried_without_loss_or_duplicate() {
         let (devo, sink) = open().await;
         let lines = lines(40, 100);
         devo.fault(fault.clone());
-        assert_complete(&sink.send(TABLE, &lines[..20], later()).await, 20);
-        assert_complete(&sink.send(TABLE, &lines[20..], later()).await, 20);
+        assert_complete(&send(&sink, &lines[..20], later()).await, 20);
+        assert_complete(&send(&sink, &lines[20..], later()).await, 20);
         assert_arrived(&devo, &lines);
         assert!(devo.requests().len() > 2, "{fault:?} did not strike");
     }
@@ -121,7 +126,7 @@ async fn a_lost_answer_costs_one_request_again() {
     let (devo, sink) = open().await;
     let lines = lines(20, 100);
     devo.fault(Fault::new(Kind::AcceptThenReset));
-    assert_complete(&sink.send(TABLE, &lines, later()).await, 20);
+    assert_complete(&send(&sink, &lines, later()).await, 20);
     assert_arrived(&devo, lines.iter().chain(&lines));
     assert_eq!(statuses(&devo), [0, 200]);
 }
@@ -131,8 +136,8 @@ async fn the_status_is_enough_when_the_answer_breaks_off() {
     let (devo, sink) = open().await;
     let lines = lines(20, 100);
     devo.fault(Fault::new(Kind::ResetMidBody));
-    assert_complete(&sink.send(TABLE, &lines, later()).await, 20);
-    assert_complete(&sink.send(TABLE, &lines, later()).await, 20);
+    assert_complete(&send(&sink, &lines, later()).await, 20);
+    assert_complete(&send(&sink, &lines, later()).await, 20);
     assert_arrived(&devo, lines.iter().chain(&lines));
     assert_eq!(statuses(&devo), [200, 200]);
 }
@@ -142,7 +147,7 @@ async fn too_large_requests_are_halved() {
     let (devo, sink) = open().await;
     let lines = lines(100, 1_000);
     devo.fault(Fault::new(Kind::TooLarge { max_bytes: 30_000 }).times(usize::MAX));
-    assert_complete(&sink.send(TABLE, &lines, later()).await, 100);
+    assert_complete(&send(&sink, &lines, later()).await, 100);
     assert_arrived(&devo, &lines);
     assert_eq!(statuses(&devo), [413, 413, 200, 200, 200, 200]);
 }
@@ -155,17 +160,20 @@ async fn a_line_too_large_is_refused_and_the_others_arrive() {
     lines[3] = vec![b'x'; 5_000].into();
     lines[9] = vec![b'x'; 7_999_999].into();
     devo.fault(Fault::new(Kind::TooLarge { max_bytes: 2_000 }).times(usize::MAX));
-    let delivery = sink.send(TABLE, &lines, later()).await;
+    let delivery = send(&sink, &lines, later()).await;
     assert!(delivery.failure.is_none());
-    assert_eq!(delivery.settled, 10);
-    let refused =
-        |index, bytes| Refused { index, reason: format!("too large for Devo's HTTP API: line of {bytes} bytes") };
+    assert_eq!(delivery.settled, [10]);
+    let refused = |index, bytes| Refused {
+        batch: 0,
+        index,
+        reason: format!("too large for Devo's HTTP API: line of {bytes} bytes"),
+    };
     assert_eq!(delivery.refused, [refused(0, 8_000_000), refused(3, 5_000), refused(9, 7_999_999)]);
     assert_arrived(&devo, lines[1..3].iter().chain(&lines[4..9]));
     assert!(devo.requests().iter().all(|request| request.bytes <= 8_000_000));
 
     devo.clear();
-    assert_complete(&sink.send(TABLE, &lines[9..], later()).await, 1);
+    assert_complete(&send(&sink, &lines[9..], later()).await, 1);
     assert_eq!(devo.requests()[0].bytes, 8_000_000);
 }
 
@@ -174,8 +182,8 @@ async fn a_wrong_token_is_rejected_at_once_and_not_shown() {
     let (devo, sink) = open().await;
     let secret: serde_json::Value = serde_json::from_str(&devo.secret()).unwrap();
     devo.rotate();
-    let delivery = sink.send(TABLE, &lines(20, 100), later()).await;
-    assert_eq!(delivery.settled, 0);
+    let delivery = send(&sink, &lines(20, 100), later()).await;
+    assert_eq!(delivery.settled, [0]);
     assert!(!format!("{delivery:?}").contains(secret["token"].as_str().unwrap()));
     let text = rejected(delivery);
     assert!(text.contains("403 Forbidden: wrong domain or token: /stream/simulated/token!***/collector"), "{text}");
@@ -183,7 +191,7 @@ async fn a_wrong_token_is_rejected_at_once_and_not_shown() {
     assert_eq!(statuses(&devo), [403]);
 
     devo.clear();
-    assert_complete(&self::sink(&devo.url(), &devo.secret()).send(TABLE, &lines(20, 100), later()).await, 20);
+    assert_complete(&send(&self::sink(&devo.url(), &devo.secret()), &lines(20, 100), later()).await, 20);
 }
 
 #[tokio::test]
@@ -201,8 +209,8 @@ async fn other_refusals_are_not_retried() {
     ] {
         let (devo, sink) = open().await;
         devo.fault(fault);
-        let delivery = sink.send(TABLE, &lines(1, 100), later()).await;
-        assert_eq!(delivery.settled, 0);
+        let delivery = send(&sink, &lines(1, 100), later()).await;
+        assert_eq!(delivery.settled, [0]);
         let text = rejected(delivery);
         assert!(text.ends_with(shown), "{text}");
         assert_eq!(devo.requests().len(), 1);
@@ -215,19 +223,19 @@ async fn what_was_taken_before_a_failure_is_settled() {
     let (devo, sink) = open().await;
     let lines = lines(9, 1_000_000);
     devo.fault(Fault::status(400).skip(1));
-    let delivery = sink.send(TABLE, &lines, later()).await;
-    assert_eq!(delivery.settled, 7);
+    let delivery = send(&sink, &lines, later()).await;
+    assert_eq!(delivery.settled, [7]);
     rejected(delivery);
     assert_arrived(&devo, &lines[..7]);
-    assert_complete(&sink.send(TABLE, &lines[7..], later()).await, 2);
+    assert_complete(&send(&sink, &lines[7..], later()).await, 2);
     assert_arrived(&devo, &lines);
 }
 
 #[tokio::test]
 async fn nothing_is_sent_once_the_deadline_has_come() {
     let (devo, sink) = open().await;
-    let delivery = sink.send(TABLE, &lines(3, 100), Instant::now()).await;
-    assert_eq!(delivery.settled, 0);
+    let delivery = send(&sink, &lines(3, 100), Instant::now()).await;
+    assert_eq!(delivery.settled, [0]);
     assert!(unavailable(delivery).ends_with("the deadline came before the first try"));
     assert!(devo.requests().is_empty());
 }
@@ -236,8 +244,8 @@ async fn nothing_is_sent_once_the_deadline_has_come() {
 async fn a_hanging_request_ends_with_the_deadline() {
     let (devo, sink) = open().await;
     devo.fault(Fault::new(Kind::Hang(Duration::from_secs(100_000))).times(usize::MAX));
-    let delivery = sink.send(TABLE, &lines(3, 100), Instant::now() + Duration::from_millis(300)).await;
-    assert_eq!(delivery.settled, 0);
+    let delivery = send(&sink, &lines(3, 100), Instant::now() + Duration::from_millis(300)).await;
+    assert_eq!(delivery.settled, [0]);
     let text = unavailable(delivery);
     assert!(text.contains("timed out"), "{text}");
     assert_arrived(&devo, []);
@@ -247,8 +255,8 @@ async fn a_hanging_request_ends_with_the_deadline() {
 async fn a_wait_beyond_the_deadline_is_not_waited_for() {
     let (devo, sink) = open().await;
     devo.fault(Fault::status(503).header("retry-after", "100000").times(usize::MAX));
-    let delivery = sink.send(TABLE, &lines(3, 100), later()).await;
-    assert_eq!(delivery.settled, 0);
+    let delivery = send(&sink, &lines(3, 100), later()).await;
+    assert_eq!(delivery.settled, [0]);
     let text = unavailable(delivery);
     assert!(text.ends_with("503 Service Unavailable: simulated fault 503 (try 1 of 6)"), "{text}");
     assert_eq!(statuses(&devo), [503]);
@@ -258,7 +266,7 @@ async fn a_wait_beyond_the_deadline_is_not_waited_for() {
 async fn nobody_there() {
     let (devo, _) = open().await;
     let (url, secret) = (devo.url().replace("127.0.0.1", "127.0.0.2"), devo.secret());
-    let delivery = sink(&url, &secret).send(TABLE, &lines(3, 100), Instant::now() + Duration::from_secs(1)).await;
+    let delivery = send(&sink(&url, &secret), &lines(3, 100), Instant::now() + Duration::from_secs(1)).await;
     assert!(!format!("{delivery:?}").contains("simulatedToken"));
     let text = unavailable(delivery);
     assert!(text.starts_with(&url) && text.contains("onnection refused"), "{text}");

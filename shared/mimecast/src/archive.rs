@@ -7,7 +7,6 @@ use std::io::{self, Read, Seek};
 
 use flate2::read::MultiGzDecoder;
 use tempfile::SpooledTempFile;
-use xxhash_rust::xxh3::Xxh3;
 use zip::ZipArchive;
 
 /// The largest file in bytes, inflated; reading on is an error.
@@ -33,8 +32,6 @@ enum Body {
 pub struct File {
     /// The last component of its path, without control characters.
     pub name: String,
-    /// Tells this content from any other: `name:size:crc32` for an entry of a zip, else `name:` and the xxh3-128 of the body.
-    pub fingerprint: String,
     /// Its number in the zip.
     entry: usize,
 }
@@ -55,8 +52,7 @@ impl Archive {
             return Ok(Self { body: Body::Zip(zip), files });
         }
         let name = last_component(name);
-        let fingerprint = format!("{name}:{:032x}", hash(&mut body)?);
-        let files = vec![File { name, fingerprint, entry: 0 }];
+        let files = vec![File { name, entry: 0 }];
         let body = if magic.starts_with(b"\x1f\x8b") { Body::Gzip(body) } else { Body::Plain(body) };
         Ok(Self { body, files })
     }
@@ -109,8 +105,7 @@ fn entries(zip: &ZipArchive<SpooledTempFile>) -> io::Result<Vec<File>> {
         let listed = zip.by_index_data(entry)?;
         if !listed.is_dir() {
             let name = last_component(&String::from_utf8_lossy(listed.name_raw()));
-            let fingerprint = format!("{name}:{}:{:08x}", listed.size(), listed.crc32());
-            files.push(File { name, fingerprint, entry });
+            files.push(File { name, entry });
         }
     }
     Ok(files)
@@ -120,19 +115,6 @@ fn last_component(path: &str) -> String {
     let last = path.rsplit(['/', '\\']).next().unwrap_or_default();
     let name: String = last.chars().filter(|character| !character.is_control()).collect();
     if matches!(name.as_str(), "" | "." | "..") { "unnamed".into() } else { name }
-}
-
-fn hash(body: &mut SpooledTempFile) -> io::Result<u128> {
-    let mut hash = Xxh3::new();
-    let mut chunk = vec![0; 64 << 10];
-    loop {
-        match body.read(&mut chunk) {
-            Ok(0) => return Ok(hash.digest128()),
-            Ok(count) => hash.update(&chunk[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// A reader that fails past its cap, where `Take` would end as if the file were over.

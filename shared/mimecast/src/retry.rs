@@ -13,6 +13,8 @@ use crate::Error;
 
 /// Tries of one request, the first included.
 const TRIES: u32 = 5;
+/// Tries where an answer is broken.
+const TRIES_UNREADABLE: u32 = 3;
 /// Longest backoff between two tries.
 const LONGEST: Duration = Duration::from_secs(20);
 /// Longest wait that a quota may ask for.
@@ -38,6 +40,8 @@ impl Tries {
         let wait = match &error {
             Error::RateLimited { wait, .. } => *wait,
             _ if self.made >= TRIES => return Err(error),
+            // What is broken rather stays so, and the reader has other ways to go on.
+            Error::Unreadable { .. } if self.made >= TRIES_UNREADABLE => return Err(error),
             _ => backoff(self.made),
         };
         if Instant::now() + wait >= self.until {

@@ -26,7 +26,7 @@ pub const SUMMARY_TABLE: &str = "mail.mimecast.message.summary";
 /// The table of the dashboard.
 pub const DASHBOARD_TABLE: &str = "mail.mimecast.account.dashboard";
 
-/// Fills all eleven sources with events of the 20 hours before `now`, about 500 times `scale` of them, and returns what
+/// Fills all eleven sources with events of the 20 hours before `now`, about 600 times `scale` of them, and returns what
 /// the product must deliver once (threat feeds in CSV form; for STIX see `stix`).
 pub fn lively(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, scale: usize) -> Expected {
     let mut maker = Maker::new(seed);
@@ -48,7 +48,8 @@ pub fn lively(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, scale: usize) 
     expected
 }
 
-/// Adds about `count` new events to each source, timed in the minutes before `now`, and returns what is new. The hold
+/// Adds about `count` new events to each source, timed in the minutes before `now`, and returns what is new. `seed` must
+/// be one that this account has not had yet: ids follow from it. The hold
 /// summary, of which every poll is an event, stays as it is and is not in the result.
 pub fn more(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, count: usize) -> Expected {
     let mut maker = Maker::new(seed);

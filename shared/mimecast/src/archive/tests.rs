@@ -60,8 +60,6 @@ fn a_zip_gives_its_files_in_order() {
     let mut archive = open(&body, "guid.zip").unwrap();
     assert_eq!(names(&archive), ["receipt_2.json", "av_1.json", "empty.json"]);
     // crc32 as any zip tool lists it.
-    assert_eq!(archive.files()[1].fingerprint, "av_1.json:5:192062cf");
-    assert_eq!(archive.files()[2].fingerprint, "empty.json:0:00000000");
     // In any order, and again.
     assert_eq!(content(&mut archive, 1).unwrap(), b"plain");
     assert_eq!(content(&mut archive, 0).unwrap(), long);
@@ -96,8 +94,6 @@ fn a_gzip_is_one_file_of_all_its_members() {
     for _ in 0..2 {
         assert_eq!(content(&mut archive, 0).unwrap(), b"{\"a\":1}\n{\"b\":1}\n");
     }
-    let hash = format!("receipt.json.gz:{:032x}", xxhash_rust::xxh3::xxh3_128(&body));
-    assert_eq!(archive.files()[0].fingerprint, hash);
 }
 
 #[test]
@@ -105,8 +101,6 @@ fn any_other_body_is_itself() {
     for body in [&b""[..], b"P", b"a=1|b=2\r\n", b"PK\x03\x05 is no zip"] {
         let mut archive = open(body, "x.siem").unwrap();
         assert_eq!(content(&mut archive, 0).unwrap(), body);
-        let hash = format!("x.siem:{:032x}", xxhash_rust::xxh3::xxh3_128(body));
-        assert_eq!(archive.files()[0].fingerprint, hash);
     }
 }
 

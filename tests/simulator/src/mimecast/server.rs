@@ -31,7 +31,9 @@ pub(super) struct Call {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub fault: Option<FaultKind>,
-    /// The request's number; varies the writing of the answer.
+    /// The request's number in the log.
+    number: u64,
+    /// Follows from the number without a pattern; varies the writing of the answer.
     pub turn: u64,
     /// Path, decoded query and body, for scripts to match.
     text: String,
@@ -131,6 +133,7 @@ async fn handle(
         headers: parts.headers,
         body,
         fault: None,
+        number: 0,
         turn: 0,
         text,
     };
@@ -157,7 +160,7 @@ async fn handle(
         _ => None,
     };
     if !matches!(call.fault, Some(FaultKind::ResetBeforeAnswer)) {
-        lock(&state).end(call.turn, answer.status);
+        lock(&state).end(call.number, answer.status);
     }
     respond(answer, cut)
 }
@@ -191,8 +194,10 @@ impl Answer {
 impl State {
     /// Logs a request and finds the fault that strikes it.
     fn begin(&mut self, mut call: Call) -> Call {
-        self.turn += 1;
-        call.turn = self.turn;
+        self.calls += 1;
+        call.number = self.calls;
+        // Fibonacci hashing: a client's own rhythm must not decide which variant it always sees.
+        call.turn = self.calls.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
         let headers = call.headers.iter();
         let request = Request {
             method: call.method.clone(),
@@ -205,14 +210,14 @@ impl State {
             source: Function::find(&call.path).map_or("", |function| function.name()),
             status: 0,
         };
-        self.requests.push((call.turn, request));
+        self.requests.push((call.number, request));
         call.fault = self.faults.iter_mut().find_map(|fault| fault.strikes(&call));
         call
     }
 
     /// Logs the status of an answer, unless the log was cleared meanwhile.
-    fn end(&mut self, turn: u64, status: u16) {
-        if let Some((_, request)) = self.requests.iter_mut().rev().find(|(number, _)| *number == turn) {
+    fn end(&mut self, number: u64, status: u16) {
+        if let Some((_, request)) = self.requests.iter_mut().rev().find(|(known, _)| *known == number) {
             request.status = status;
         }
     }

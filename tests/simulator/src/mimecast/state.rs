@@ -39,8 +39,8 @@ pub(super) struct State {
     pub faults: Vec<Fault>,
     pub denied: Vec<String>,
     pub clock_offset: TimeDelta,
-    /// Requests begun so far; varies the writing of answers.
-    pub turn: u64,
+    /// Requests begun so far.
+    pub calls: u64,
     pub random: fastrand::Rng,
     quotas: Vec<Quota>,
     /// Makes this server's page and stream tokens, and link signatures, its own.
@@ -102,7 +102,7 @@ impl State {
             faults: Vec::new(),
             denied: Vec::new(),
             clock_offset: TimeDelta::zero(),
-            turn: 0,
+            calls: 0,
             quotas: Vec::new(),
             seal: guid(&mut random),
             random,

@@ -1,0 +1,361 @@
+//! The settings of `collect`: those of the functions and a few of its own, from the environment and a file.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use collector::{Settings, Source};
+use mimecast_devo::embedded::TABLE;
+
+use crate::Error;
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// What `collect` works by.
+pub struct Config {
+    pub settings: Settings,
+    /// `STATE_FILE`: where the checkpoints are kept.
+    pub state_file: PathBuf,
+    /// `SOURCES`, each with its `PERIOD_<SOURCE>`, else `PERIOD`, else its own.
+    pub sources: Vec<(&'static Source, Duration)>,
+}
+
+impl Config {
+    /// Reads the environment and, for what is not set there, `file`.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] that names the variable or key and what it may hold, but no value.
+    pub fn load(file: Option<&Path>) -> Result<Self, Error> {
+        let file = file.map(read).transpose()?.unwrap_or_default();
+        let lookup = |name: &str| set(collector::variable(name)).or_else(|| file.get(name).cloned());
+        collector::init_logging(lookup);
+        Self::from_lookup(lookup)
+    }
+
+    fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let get = |name: &str| set(lookup(name));
+        let settings = Settings::from_lookup(|name| match (name, lookup(name)) {
+            // A function's settings may be taken over as they are.
+            ("CHECKPOINT_TABLE", _) => Some(TABLE.to_owned()),
+            (_, value) => value,
+        })?;
+        let period = |name: &str| match get(name).map(|text| parse_period(&text)) {
+            Some(None) => {
+                Err(bad(format!("{name} must be a whole number and s, m, h or d, like 90s or 15m, from 1s to 24h")))
+            }
+            period => Ok(period.flatten()),
+        };
+        let common = period("PERIOD")?;
+        let sources = chosen(get("SOURCES").as_deref())?
+            .into_iter()
+            .map(|source| {
+                let own = period(&period_key(source))?;
+                Ok((source, own.or(common).unwrap_or_else(|| default_period(source))))
+            })
+            .collect::<Result<_, Error>>()?;
+        let state_file = PathBuf::from(get("STATE_FILE").unwrap_or_else(|| "mimecast-devo.db".to_owned()));
+        // The parent of a mere file name is the empty path.
+        let directory = state_file.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if !directory.is_none_or(Path::is_dir) {
+            return Err(bad(format!("STATE_FILE is {}: there is no such directory", state_file.display())));
+        }
+        Ok(Self { settings, state_file, sources })
+    }
+}
+
+fn set(value: Option<String>) -> Option<String> {
+    value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+}
+
+/// The settings in a file, of which every key is known.
+fn read(path: &Path) -> Result<BTreeMap<String, String>, Error> {
+    let wrong = |reason: String| bad(format!("{}: {reason}", path.display()));
+    let parse = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => parse_toml,
+        Some("yaml" | "yml") => parse_yaml,
+        _ => return Err(wrong("the name of a configuration file ends in .toml, .yaml or .yml".to_owned())),
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let values = parse(&text).map_err(wrong)?;
+    let unknown = unknown(values.keys());
+    if unknown.is_empty() { Ok(values) } else { Err(wrong(unknown)) }
+}
+
+/// The parsers' own messages end with the lines in question, in which somebody may have put a secret.
+fn parse_toml(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let table: toml::Table = toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        format!("line {}: {}", before.matches('\n').count() + 1, error.message().replace('\n', ", "))
+    })?;
+    let scalar = |(key, value)| match value {
+        toml::Value::String(text) => Ok((key, text)),
+        toml::Value::Integer(number) => Ok((key, number.to_string())),
+        _ => Err(format!("{key} must be a text in quotes or a whole number")),
+    };
+    table.into_iter().map(scalar).collect()
+}
+
+fn parse_yaml(text: &str) -> Result<BTreeMap<String, String>, String> {
+    if text.trim().is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    // A key without a value is one that is not set.
+    let values: BTreeMap<String, Option<String>> = serde_saphyr::from_str(text).map_err(|error| {
+        let line = error.location().map_or(1, |location| location.line());
+        format!("line {line}: not YAML of the form KEY: value, each key once")
+    })?;
+    Ok(values.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+}
+
+/// Names the keys that nobody reads, each with the known one that it resembles.
+fn unknown<'a>(keys: impl Iterator<Item = &'a String>) -> String {
+    let known = known();
+    let unknown = keys.filter(|key| !known.contains(*key)).map(|key| {
+        let upper = key.to_ascii_uppercase();
+        let likeness = |known: &str| strsim::normalized_damerau_levenshtein(known, &upper);
+        match known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
+            Some(nearest) if likeness(nearest) > 0.6 => format!("unknown key {key} (did you mean {nearest}?)"),
+            _ => format!("unknown key {key}"),
+        }
+    });
+    unknown.collect::<Vec<_>>().join(", ")
+}
+
+/// The names that are looked up, found by looking on: a list would fall behind.
+fn known() -> BTreeSet<String> {
+    let names = RefCell::new(BTreeSet::new());
+    let watched = |name: &str| {
+        names.borrow_mut().insert(name.to_owned());
+        match name {
+            "MIMECAST_SECRET_ID" => Some("file:any".to_owned()),
+            "DEVO_URL" => Some("stdout:".to_owned()),
+            _ => None,
+        }
+    };
+    // With these two it cannot fail, and a failure would only leave names out.
+    Config::from_lookup(watched).ok();
+    names.into_inner()
+}
+
+/// The sources of a comma list, each once; all without a list.
+fn chosen(list: Option<&str>) -> Result<Vec<&'static Source>, Error> {
+    let Some(list) = list else { return Ok(functions::ALL.to_vec()) };
+    let names: Vec<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let all: Vec<&str> = functions::ALL.iter().map(|source| source.name).collect();
+    let strange = names.iter().find(|name| !all.contains(name));
+    if names.is_empty() || strange.is_some() {
+        let found = strange.map(|name| format!(", not {name}")).unwrap_or_default();
+        return Err(bad(format!("SOURCES must be a comma list of {}{found}", all.join(", "))));
+    }
+    Ok(functions::ALL.into_iter().filter(|source| names.contains(&source.name)).collect())
+}
+
+fn period_key(source: &Source) -> String {
+    format!("PERIOD_{}", source.name.to_ascii_uppercase())
+}
+
+fn default_period(source: &Source) -> Duration {
+    let minutes = match source.name {
+        "threatfeed" | "dashboard" => 60,
+        "messageholdlist" | "messageholdsummary" | "search" | "view" => 15,
+        _ => 5,
+    };
+    Duration::from_secs(minutes * 60)
+}
+
+fn parse_period(text: &str) -> Option<Duration> {
+    let period = collector::parse_duration(text)?.to_std().ok()?;
+    (SHORTEST..=LONGEST).contains(&period).then_some(period)
+}
+
+fn bad(message: String) -> Error {
+    Error::Configuration(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REQUIRED: [(&str, &str); 2] = [("MIMECAST_SECRET_ID", "file:mimecast.json"), ("DEVO_URL", "stdout:")];
+
+    fn load(changes: &[(&str, &str)]) -> Result<Config, String> {
+        let lookup = |name: &str| {
+            let found = changes.iter().chain(&REQUIRED).find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Config::from_lookup(lookup).map_err(|error| {
+            assert_eq!(error.exit_code(), 2);
+            error.to_string()
+        })
+    }
+
+    fn refusal(changes: &[(&str, &str)]) -> String {
+        load(changes).err().unwrap()
+    }
+
+    fn periods(changes: &[(&str, &str)]) -> BTreeMap<&'static str, u64> {
+        let sources = load(changes).unwrap().sources;
+        sources.into_iter().map(|(source, period)| (source.name, period.as_secs())).collect()
+    }
+
+    fn file(name: &str, text: &str) -> Result<BTreeMap<String, String>, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(name);
+        fs::write(&path, text).unwrap();
+        read(&path).map_err(|error| {
+            let message = error.to_string();
+            assert!(!message.contains('\n') && !message.contains("s3cret"), "{message}");
+            message.strip_prefix(&format!("{}: ", path.display())).unwrap().to_owned()
+        })
+    }
+
+    #[test]
+    fn the_defaults() {
+        let config = load(&[]).unwrap();
+        assert_eq!(config.state_file, Path::new("mimecast-devo.db"));
+        assert_eq!(config.settings.checkpoint_table, TABLE);
+        let expected = [
+            ("siem", 300),
+            ("audit", 300),
+            ("attachments", 300),
+            ("impersonation", 300),
+            ("url", 300),
+            ("messageholdlist", 900),
+            ("messageholdsummary", 900),
+            ("search", 900),
+            ("view", 900),
+            ("threatfeed", 3600),
+            ("dashboard", 3600),
+        ];
+        assert_eq!(periods(&[]), expected.into());
+    }
+
+    #[test]
+    fn a_source_s_own_period_wins() {
+        let periods = periods(&[("PERIOD", " 10s "), ("PERIOD_SIEM", "2m"), ("PERIOD_VIEW", "24h")]);
+        assert_eq!((periods["siem"], periods["view"], periods["audit"], periods["dashboard"]), (120, 86_400, 10, 10));
+    }
+
+    #[test]
+    fn impossible_periods_are_refused_by_name() {
+        for name in ["PERIOD", "PERIOD_THREATFEED"] {
+            for value in ["0s", "5", "m", "-1s", "1.5h", "25h", "s3cret", "4294967295h", "1s1s"] {
+                assert_eq!(
+                    refusal(&[(name, value)]),
+                    format!("{name} must be a whole number and s, m, h or d, like 90s or 15m, from 1s to 24h")
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sources_are_chosen_by_name() {
+        assert_eq!(periods(&[("SOURCES", "url, audit,,url")]), [("audit", 300), ("url", 300)].into());
+        assert_eq!(periods(&[("SOURCES", "")]).len(), 11);
+        for list in ["audit,siem2", ",", "Audit"] {
+            let message = refusal(&[("SOURCES", list)]);
+            assert!(message.starts_with("SOURCES must be a comma list of audit, attachments, "), "{message}");
+        }
+        assert!(refusal(&[("SOURCES", "audit,siem2")]).ends_with(", siem, not siem2"));
+    }
+
+    #[test]
+    fn the_functions_settings_are_checked_too() {
+        let message = refusal(&[("DEVO_URL", "")]);
+        assert!(message.starts_with("DEVO_URL is not set"), "{message}");
+        assert!(refusal(&[("PAGE_SIZE", "0")]).starts_with("PAGE_SIZE must be"));
+    }
+
+    #[test]
+    fn the_state_file_needs_its_directory() {
+        assert_eq!(
+            refusal(&[("STATE_FILE", "/does/not/exist/state.db")]),
+            "STATE_FILE is /does/not/exist/state.db: there is no such directory"
+        );
+        load(&[("STATE_FILE", "/state.db")]).unwrap();
+    }
+
+    #[test]
+    fn a_file_fills_what_the_environment_leaves_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.toml");
+        let text = "MIMECAST_SECRET_ID = 'file:m'\nDEVO_URL = 'stdout:'\nPERIOD_VIEW = '7m'\nPAGE_SIZE = 12";
+        fs::write(&path, text).unwrap();
+        let config = Config::load(Some(&path)).unwrap();
+        assert_eq!(config.settings.page_size, Some(12));
+        let view = config.sources.iter().find(|(source, _)| source.name == "view").unwrap();
+        assert_eq!(view.1, Duration::from_secs(420));
+    }
+
+    #[test]
+    fn both_forms_say_the_same() {
+        let toml = "# Comment\nTENANT = 'acme'\nPAGE_SIZE = 100\nDEVO_HOST = \"h\\u00e9\"\nOVERLAP = \"\"\n";
+        let yaml = "# Comment\nTENANT: acme\nPAGE_SIZE: 100\nDEVO_HOST: \"h\\u00e9\"\nOVERLAP: ''\nSETTLE:\n";
+        let expected = [("TENANT", "acme"), ("PAGE_SIZE", "100"), ("DEVO_HOST", "h\u{e9}"), ("OVERLAP", "")];
+        let expected: BTreeMap<_, _> = expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        assert_eq!(file("c.toml", toml).unwrap(), expected);
+        assert_eq!(file("c.yaml", yaml).unwrap(), expected);
+        assert_eq!(file("c.yml", yaml).unwrap(), expected);
+        // YAML keeps what stands there.
+        assert_eq!(file("c.yml", "TENANT: 007\nDEVO_TAG: no").unwrap()["TENANT"], "007");
+        for name in ["c.toml", "c.yaml"] {
+            assert_eq!(file(name, "").unwrap(), BTreeMap::new());
+            assert_eq!(file(name, "# nothing set\n").unwrap(), BTreeMap::new());
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_named_with_the_nearest() {
+        let expected = "unknown key colour, unknown key devo_url (did you mean DEVO_URL?), \
+                        unknown key MIMECAST_SECRETID (did you mean MIMECAST_SECRET_ID?), \
+                        unknown key PERIOD_SEIM (did you mean PERIOD_SIEM?)";
+        let mut keys: Vec<String> =
+            ["colour", "devo_url", "MIMECAST_SECRETID", "PERIOD_SEIM", "PERIOD_SIEM"].map(str::to_owned).into();
+        assert_eq!(unknown(keys.iter()), expected);
+        keys.sort();
+        let toml: Vec<String> = keys.iter().map(|key| format!("{key} = \"s3cret\"")).collect();
+        let yaml: Vec<String> = keys.iter().map(|key| format!("{key}: s3cret")).collect();
+        for message in [file("c.toml", &toml.join("\n")).unwrap_err(), file("c.yml", &yaml.join("\n")).unwrap_err()] {
+            assert!(message.contains("MIMECAST_SECRET_ID?") && message.contains("PERIOD_SIEM?"), "{message}");
+        }
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_refused_in_one_line_without_values() {
+        assert_eq!(
+            file("c.toml", "TENANT = 'a'\nDEVO_TAG = ['s3cret']").unwrap_err(),
+            "DEVO_TAG must be a text in quotes or a whole number"
+        );
+        for (name, text) in [
+            ("c.toml", "TENANT = 'a'\nDEVO_TAG = s3cret"),
+            ("c.toml", "TENANT = 'a'\n= 's3cret'"),
+            ("c.toml", "TENANT = 'a'\nTENANT = 's3cret'"),
+            ("c.yaml", "TENANT: a\nDEVO_TAG: [s3cret]"),
+            ("c.yaml", "TENANT: a\nTENANT: s3cret"),
+            ("c.yaml", "TENANT: a\nDEVO_TAG: {s3cret: 1}"),
+            ("c.yaml", "TENANT: a\n\"s3cret"),
+        ] {
+            let message = file(name, text).unwrap_err();
+            assert!(message.starts_with("line 2: "), "{text}: {message}");
+        }
+        assert!(file("c.yaml", "- s3cret").unwrap_err().starts_with("line 1: "));
+        assert!(file("c.json", "{}").unwrap_err().contains(".toml, .yaml or .yml"));
+        let missing = read(Path::new("missing.toml")).unwrap_err().to_string();
+        assert!(missing.starts_with("missing.toml: No such file"), "{missing}");
+    }
+
+    #[test]
+    fn all_settings_are_known() {
+        let known = known();
+        for name in
+            ["MIMECAST_SECRET_ID", "CHECKPOINT_TABLE", "LOG_LEVEL", "STATE_FILE", "SOURCES", "PERIOD", "PERIOD_URL"]
+        {
+            assert!(known.contains(name), "{name}");
+        }
+        // Those of the interface's table and 14 of this command's own.
+        assert!(known.len() >= 16 + 14, "{known:?}");
+    }
+}

@@ -1,0 +1,193 @@
+//! The checkpoint protocol, against the embedded engine and, with `STORE_TEST_ENDPOINT`, against another one too.
+
+use std::io::Read;
+
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType};
+use bytes::Bytes;
+use mimecast_devo::embedded::{Embedded, TABLE};
+
+use super::*;
+use crate::state::{Position, Windows};
+
+fn at(second: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + second, 0).unwrap()
+}
+
+fn key(source: &str) -> Key {
+    Key::new("default", source, None, TimeDelta::days(90))
+}
+
+/// A store on each engine there is.
+#[allow(clippy::disallowed_methods)]
+async fn stores() -> Vec<Store> {
+    let mut stores = vec![Store::new(Embedded::memory().unwrap().client(), TABLE)];
+    if let Ok(endpoint) = std::env::var("STORE_TEST_ENDPOINT") {
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .endpoint_url(endpoint)
+            .region(Region::new("us-east-1"))
+            .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+            .build();
+        let client = Client::from_conf(config);
+        let table = format!("store-{}", uuid::Uuid::new_v4());
+        let mut request = client.create_table().table_name(&table).billing_mode(BillingMode::PayPerRequest);
+        for (name, kind) in [("pk", KeyType::Hash), ("sk", KeyType::Range)] {
+            let string = AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S);
+            let schema = KeySchemaElement::builder().attribute_name(name).key_type(kind);
+            request = request.attribute_definitions(string.build().unwrap()).key_schema(schema.build().unwrap());
+        }
+        request.send().await.unwrap();
+        stores.push(Store::new(client, table));
+    }
+    stores
+}
+
+async fn items(store: &Store, pk: &str, prefix: &str) -> Vec<Item> {
+    let query = store.client.query().table_name(&store.table).consistent_read(true);
+    let query = query.key_condition_expression("pk = :pk AND begins_with(sk, :prefix)");
+    let query = query.expression_attribute_values(":pk", text(pk)).expression_attribute_values(":prefix", text(prefix));
+    query.into_paginator().items().send().try_collect().await.unwrap()
+}
+
+fn state(token: &str) -> State {
+    let position = Position { token: Some(token.to_owned()), ..Position::default() };
+    State { streams: [("s".to_owned(), position)].into(), ..State::default() }
+}
+
+fn marks(label: Option<&str>, stamp: &str, marks: Vec<Mark>) -> Marks {
+    Marks { stamp: stamp.to_owned(), label: label.map(str::to_owned), marks }
+}
+
+fn letter(raw: impl Into<Bytes>) -> DeadLetter {
+    DeadLetter { raw: raw.into(), reason: "broken".into(), table: "t".into(), origin: "o".into() }
+}
+
+#[tokio::test]
+async fn one_holder_at_a_time() {
+    for store in stores().await {
+        let first = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
+        assert!(store.acquire(key("a"), "two", at(99), at(200)).await.unwrap().is_none());
+        assert!(store.acquire(key("b"), "two", at(99), at(200)).await.unwrap().is_some(), "another source is free");
+        // The answer of the first call may have been lost: the same owner asks again.
+        let again = store.acquire(key("a"), "one", at(1), at(100)).await.unwrap().unwrap();
+        assert!(again.epoch > first.epoch);
+        let next = store.acquire(key("a"), "two", at(101), at(200)).await.unwrap().unwrap();
+        assert!(next.epoch > again.epoch);
+    }
+}
+
+#[tokio::test]
+async fn a_released_lease_is_free_at_once_and_the_state_is_kept() {
+    for store in stores().await {
+        let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
+        assert_eq!(lease.state, State::default());
+        let windows = Windows { closed_to: Some(at(5)), open: None };
+        let moved = State { windows, ..state("t1") };
+        lease.commit(Commit { state: Some(&moved), release: true, ..Commit::default() }, at(1)).await.unwrap();
+        let next = store.acquire(key("a"), "two", at(2), at(100)).await.unwrap().unwrap();
+        assert_eq!(next.state, moved);
+    }
+}
+
+#[tokio::test]
+async fn a_stale_holder_writes_nothing() {
+    for store in stores().await {
+        let mut stale = store.acquire(key("a"), "one", at(0), at(10)).await.unwrap().unwrap();
+        let mut holder = store.acquire(key("a"), "two", at(11), at(100)).await.unwrap().unwrap();
+        holder.commit(Commit { state: Some(&state("new")), ..Commit::default() }, at(12)).await.unwrap();
+        let old = state("old");
+        let plain = Commit { state: Some(&old), release: true, ..Commit::default() };
+        let with_items =
+            Commit { state: Some(&old), marks: vec![marks(None, "s", vec![1])], dead: &[letter("x")], release: true };
+        for commit in [plain, with_items] {
+            let error = stale.commit(commit, at(13)).await.unwrap_err();
+            assert!(error.to_string().contains("another invocation"), "{error}");
+        }
+        assert!(items(&store, "default#a", "seen#").await.is_empty());
+        assert!(items(&store, "default#a", "dead#").await.is_empty());
+        // Nor has it given back a lease that is not its own.
+        assert!(store.acquire(key("a"), "three", at(14), at(100)).await.unwrap().is_none());
+        let next = store.acquire(key("a"), "three", at(101), at(200)).await.unwrap().unwrap();
+        assert_eq!(next.state, state("new"));
+    }
+}
+
+#[tokio::test]
+async fn marks_come_back_from_a_stamp_on_with_their_reading() {
+    for store in stores().await {
+        let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
+        let many: Vec<Mark> = (100..100 + MARKS_PER_ITEM as Mark * 2 + 5).collect();
+        let groups = vec![
+            marks(None, "2026-01-01T00:00:00Z", vec![1]),
+            marks(None, "2026-01-02T00:00:00Z", vec![2]),
+            marks(Some("w"), "2026-01-03T00:00:00Z", vec![3]),
+            marks(None, "2026-01-03T00:00:00Z", many.clone()),
+        ];
+        lease.commit(Commit { marks: groups, ..Commit::default() }, at(1)).await.unwrap();
+        let mut seen = lease.seen("2026-01-02T00:00:00Z").await.unwrap();
+        assert!(!seen.contains(1));
+        assert!([2, 3].into_iter().chain(many).all(|mark| seen.contains(mark)));
+        seen.begin("w".into());
+        let expires: Vec<_> =
+            items(&store, "default#a", "seen#").await.iter().map(|i| integer(i, "expires_at")).collect();
+        assert_eq!(expires, vec![Some((at(1) + TimeDelta::days(90)).timestamp()); 6]);
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_kept_whole_whatever_its_size() {
+    // Bytes that do not compress: more than one item, more than one transaction.
+    let large: Vec<u8> = std::iter::repeat_with(|| uuid::Uuid::new_v4().into_bytes()).take(250_000).flatten().collect();
+    for store in stores().await {
+        let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
+        let dead = [letter(&b"\xff\x00 small"[..]), letter(large.clone()), letter("")];
+        lease.commit(Commit { state: Some(&state("t")), dead: &dead, ..Commit::default() }, at(1)).await.unwrap();
+        let found = items(&store, "default#a", "dead#").await;
+        let raw = |item: &Item| item["raw"].as_b().unwrap().as_ref().to_vec();
+        let (single, parts): (Vec<_>, Vec<_>) = found.iter().partition(|item| !item.contains_key("part"));
+        assert_eq!(single.iter().map(|item| raw(item)).collect::<Vec<_>>(), [b"\xff\x00 small".to_vec(), Vec::new()]);
+        assert!(parts.len() > 10 && parts.iter().all(|item| item["encoding"] == text("gzip")));
+        let count = parts.len() as i64;
+        let numbers = parts.iter().map(|item| (integer(item, "part").unwrap(), integer(item, "parts").unwrap()));
+        assert!(numbers.eq((1..=count).map(|part| (part, count))));
+        let zipped: Vec<u8> = parts.iter().flat_map(|item| raw(item)).collect();
+        let mut whole = Vec::new();
+        flate2::read::MultiGzDecoder::new(&*zipped).read_to_end(&mut whole).unwrap();
+        assert!(whole == large);
+        assert!(found.iter().all(|item| item["reason"] == text("broken") && item["origin"] == text("o")));
+    }
+}
+
+#[tokio::test]
+async fn a_newer_or_unreadable_checkpoint_is_left_alone() {
+    for store in stores().await {
+        for (source, attribute, value) in
+            [("newer", "version", number(VERSION + 1)), ("unreadable", "state", text("{not json"))]
+        {
+            let item = [("pk", text(&format!("default#{source}"))), ("sk", text("checkpoint")), (attribute, value)];
+            let item: Item = item.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+            store.client.put_item().table_name(&store.table).set_item(Some(item.clone())).send().await.unwrap();
+            let error = store.acquire(key(source), "one", at(0), at(10)).await.unwrap_err();
+            assert!(error.to_string().contains("default#"), "{error}");
+            let left = &items(&store, &format!("default#{source}"), "checkpoint").await[0];
+            assert_eq!(left[attribute], item[attribute]);
+            // Nor does it keep the lease from a version that can read it.
+            assert!(integer(left, "lease_until").unwrap_or_default() == 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_backfill_has_a_checkpoint_of_its_own() {
+    let backfill = |to| Backfill { from: at(0), to: at(to), id: "x".into() };
+    let key_of = |backfill: &Backfill| Key::new("default", "a", Some(backfill), TimeDelta::days(90));
+    for store in stores().await {
+        let mut live = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
+        live.commit(Commit { marks: vec![marks(None, "s", vec![7])], ..Commit::default() }, at(1)).await.unwrap();
+        let other = store.acquire(key_of(&backfill(5)), "two", at(1), at(100)).await.unwrap().unwrap();
+        assert!(!other.seen("").await.unwrap().contains(7));
+        assert!(store.acquire(key_of(&backfill(5)), "three", at(1), at(100)).await.unwrap().is_none());
+        assert!(store.acquire(key_of(&backfill(6)), "three", at(1), at(100)).await.unwrap().is_some());
+    }
+}

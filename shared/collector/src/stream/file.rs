@@ -1,0 +1,255 @@
+//! Reads the files of a stream: fetches one, tells what it is, and gives its events in portions.
+
+use std::io::{BufReader, Read, Seek};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use mimecast::archive::Archive;
+use mimecast::pieces::{Format, Piece, Pieces};
+use mimecast::{Error, Link, json};
+use tempfile::SpooledTempFile;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Content, Step, StreamReader, TRIES, origin, spool, whole};
+use crate::deliver::{BATCH_BYTES, BATCH_LINES};
+use crate::portion::{DeadLetter, Event, Portion};
+use crate::seen::{Seen, Verdict, content_hash, name_hash, place_hash};
+use crate::source::{Ask, Feed, Identity, typed_table};
+use crate::window::parse_time;
+
+/// A file being read.
+pub(super) struct OpenFile {
+    name: String,
+    mark: u128,
+    place: u64,
+    pieces: Pieces<BufReader<SpooledTempFile>>,
+}
+
+/// What came of fetching one file.
+enum Fetched {
+    File(SpooledTempFile),
+    /// The answer it is in has to be asked for again.
+    Again,
+    Rejected(Bytes, String),
+}
+
+impl StreamReader<'_> {
+    /// Opens a file for reading, unless it has been delivered already.
+    pub(super) async fn open(
+        &mut self,
+        feed: &Feed,
+        name: String,
+        content: Content,
+        seen: &mut Seen,
+    ) -> Result<Step, Error> {
+        let by_file = self.spec.identity == Identity::File;
+        // A link's path is the file; the name of a file in an answer is not enough, see `identity`.
+        let mut mark = name_hash(&name);
+        let inner = matches!(content, Content::Inner(_));
+        if by_file && !inner && seen.contains(mark) {
+            return Ok(Step::Again);
+        }
+        let origin = origin(feed, &name);
+        let fetched = match content {
+            Content::Inner(index) => self.extract(index),
+            Content::Linked(link) => self.fetch(&link, mark).await?,
+        };
+        let mut file = match fetched {
+            Fetched::File(file) => file,
+            Fetched::Again => return Ok(Step::Again),
+            Fetched::Rejected(raw, reason) => {
+                return Ok(Step::Portion(self.rejected_file(mark, raw, reason, origin, seen)));
+            }
+        };
+        let mut head = vec![0; 64 << 10];
+        let length = file.read(&mut head).map_err(spool)?;
+        head.truncate(length);
+        file.rewind().map_err(spool)?;
+        let format = match &feed.ask {
+            Ask::Links { .. } => Some(Format::Ndjson),
+            Ask::File { .. } => Format::sniff(&name, &head),
+        };
+        let Some(format) = format else {
+            if head.iter().all(u8::is_ascii_whitespace) {
+                return Ok(Step::Portion(self.finished(mark, seen)));
+            }
+            let raw = whole(&mut file)?;
+            return Ok(Step::Portion(self.rejected_file(mark, raw, "unknown file format".into(), origin, seen)));
+        };
+        if by_file && inner {
+            mark = identity(&name, format, &mut file).map_err(spool)?;
+            if seen.contains(mark) {
+                return Ok(Step::Again);
+            }
+        }
+        let mut open = OpenFile { name, mark, place: 0, pieces: Pieces::new(BufReader::new(file), format) };
+        let position = self.state.streams.entry(feed.name.clone()).or_default();
+        if let Some((current, place)) = &position.file
+            && by_file
+            && *current == format!("{mark:032x}")
+        {
+            open.place = open.pieces.skip(*place).map_err(spool)?;
+        }
+        self.file = Some(open);
+        Ok(Step::Again)
+    }
+
+    /// A file out of the answer's archive.
+    fn extract(&mut self, index: usize) -> Fetched {
+        let Some(answer) = &mut self.answer else { return Fetched::Again };
+        let Some(archive) = &mut answer.archive else { return Fetched::Again };
+        match (archive.extract(index), &answer.raw) {
+            (Ok(file), _) => Fetched::File(file),
+            (Err(reason), Some(raw)) => Fetched::Rejected(raw.clone(), reason.to_string()),
+            (Err(reason), None) => {
+                tracing::warn!(%reason, "unreadable file in an answer, asking for the answer again");
+                self.answer = None;
+                Fetched::Again
+            }
+        }
+    }
+
+    /// The file behind a link.
+    async fn fetch(&mut self, link: &Link, mark: u128) -> Result<Fetched, Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut file = match self.task.client.download(link, self.task.until).await {
+                Ok(file) => file,
+                Err(Error::LinkGone(reason)) => {
+                    let gone = self.tries.entry(mark).or_default();
+                    *gone += 1;
+                    if *gone < TRIES {
+                        tracing::warn!(%reason, "asking for fresh links");
+                        self.answer = None;
+                        return Ok(Fetched::Again);
+                    }
+                    let raw = Bytes::copy_from_slice(link.path().as_bytes());
+                    return Ok(Fetched::Rejected(raw, format!("{reason}; {TRIES} fresh links were refused")));
+                }
+                Err(error) => return Err(error),
+            };
+            let raw = if tries < TRIES { None } else { Some(whole(&mut file)?) };
+            match (Archive::open(file, link.path()).and_then(|mut archive| archive.extract(0)), raw) {
+                (Ok(file), _) => return Ok(Fetched::File(file)),
+                (Err(reason), None) => tracing::warn!(%reason, ?link, "unreadable file, fetching it again"),
+                (Err(reason), Some(raw)) => return Ok(Fetched::Rejected(raw, reason.to_string())),
+            }
+        }
+    }
+
+    /// Reads a portion of the file: at most a batch.
+    pub(super) fn read(&mut self, feed: &Feed, mut file: OpenFile, seen: &mut Seen) -> Result<Portion, Error> {
+        let mut portion = Portion::default();
+        let (mut bytes, mut fresh) = (0, Vec::new());
+        let by_file = self.spec.identity == Identity::File;
+        seen.begin(format!("{:032x}", file.mark));
+        while portion.events.len() + portion.rejected.len() < BATCH_LINES && bytes < BATCH_BYTES {
+            let Some(piece) = file.pieces.next().map_err(spool)? else {
+                if by_file {
+                    fresh.push(seen.identity(file.mark).mark);
+                }
+                self.position(feed).file = None;
+                portion.marks = self.remembered(fresh);
+                portion.state = self.state.clone();
+                return Ok(portion);
+            };
+            file.place += 1;
+            if let Some(answer) = &mut self.answer {
+                answer.pieces += 1;
+            }
+            let verdict = match &piece {
+                _ if by_file => {
+                    let mark = place_hash(file.mark, file.place);
+                    Verdict { mark, known: seen.contains(mark) }
+                }
+                Piece::Event(line) => seen.content(content_hash(line)),
+                Piece::Bad { raw, .. } => seen.content(name_hash(&String::from_utf8_lossy(raw))),
+            };
+            if verdict.known {
+                portion.duplicates += 1;
+                continue;
+            }
+            if !by_file {
+                fresh.push(verdict.mark);
+            }
+            match piece {
+                Piece::Event(line) if self.outside_backfill(&line) => {}
+                Piece::Event(line) => {
+                    bytes += line.len() + 1;
+                    let (table, unknown_type) = self.table(feed, &file.name, &line);
+                    portion.events.push(Event { table, line, mark: verdict.mark, unknown_type });
+                }
+                Piece::Bad { raw, reason } => {
+                    bytes += raw.len();
+                    let (table, _) = self.table(feed, &file.name, &raw);
+                    let origin = format!("{} line {}", origin(feed, &file.name), file.place);
+                    portion.rejected.push(DeadLetter { raw, reason, table: table.to_string(), origin });
+                }
+            }
+        }
+        if by_file {
+            self.position(feed).file = Some((format!("{:032x}", file.mark), file.place));
+        }
+        portion.marks = self.remembered(fresh);
+        portion.state = self.state.clone();
+        self.file = Some(file);
+        Ok(portion)
+    }
+
+    /// The table of an event: by the type in the file's name (1.0) or in the event (2.0).
+    fn table(&mut self, feed: &Feed, file: &str, event: &[u8]) -> (Arc<str>, Option<Arc<str>>) {
+        let kind = match &feed.ask {
+            _ if self.spec.types.is_empty() => String::new(),
+            Ask::File { .. } => file.split_once('_').map(|(kind, _)| kind).unwrap_or_default().to_owned(),
+            Ask::Links { kind, .. } => json::string_member(event, "type")
+                .or_else(|| json::string_member(event, "eventType"))
+                .unwrap_or_else(|| (*kind).to_owned()),
+        };
+        let (task, spec) = (&self.task, self.spec);
+        self.tables
+            .entry(kind)
+            .or_insert_with_key(|kind| {
+                if spec.types.is_empty() {
+                    return (task.table(task.source.table), None);
+                }
+                let (table, known) = typed_table(task.source.table, spec.types, kind);
+                (task.table(&table), (!known).then(|| kind.as_str().into()))
+            })
+            .clone()
+    }
+
+    /// A file's timestamp is in epoch milliseconds (2.0); a backfill asks for whole days and keeps its range.
+    fn outside_backfill(&self, event: &[u8]) -> bool {
+        let Some(range) = self.task.backfill else { return false };
+        let text = json::string_member(event, "timestamp").unwrap_or_default();
+        let time = text.parse().ok().and_then(DateTime::from_timestamp_millis).or_else(|| parse_time(&text));
+        time.is_some_and(|time| time < range.from || time >= range.to)
+    }
+
+    /// The file is done with: delivered, empty, or a dead letter.
+    fn finished(&self, mark: u128, seen: &mut Seen) -> Portion {
+        let marks = self.remembered(vec![seen.identity(mark).mark]);
+        Portion { marks, ..self.delivered() }
+    }
+
+    fn rejected_file(&self, mark: u128, raw: Bytes, reason: String, origin: String, seen: &mut Seen) -> Portion {
+        Portion { rejected: self.rejected(raw, reason, origin).rejected, ..self.finished(mark, seen) }
+    }
+}
+
+/// What makes a file in an answer the same as one in an earlier answer: its name and its events. The name alone is a type
+/// and a millisecond, which two of Mimecast's hosts may share; and the bytes around the events may differ.
+fn identity(name: &str, format: Format, file: &mut SpooledTempFile) -> std::io::Result<u128> {
+    let mut hash = Xxh3::new();
+    hash.update(name.as_bytes());
+    let mut pieces = Pieces::new(BufReader::new(&mut *file), format);
+    while let Some(piece) = pieces.next()? {
+        let (Piece::Event(bytes) | Piece::Bad { raw: bytes, .. }) = piece;
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+    }
+    file.rewind()?;
+    Ok(hash.digest128())
+}
