@@ -76,6 +76,26 @@ async fn late_events_within_the_overlap_arrive() {
 }
 
 #[tokio::test]
+async fn collecting_begins_where_the_first_run_began() {
+    for lookback in ["0s", "30m"] {
+        let mut world = World::new(Api::V2).await;
+        world.set("INITIAL_LOOKBACK", lookback).set("SETTLE", "0s");
+        let ago = |minutes| now() - chrono::TimeDelta::minutes(minutes);
+        world.mimecast.push("view", ago(60), r#"{"n":1}"#);
+        world.mimecast.push("view", ago(20), r#"{"n":2}"#);
+        world.run("view").await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        world.mimecast.push("view", now(), r#"{"n":3}"#);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        // Its overlap of two hours does not go back behind the beginning.
+        world.run("view").await;
+        let all = [r#"{"n":2}"#, r#"{"n":3}"#].map(str::to_owned);
+        let lines = if lookback == "0s" { all[1..].to_vec() } else { all.to_vec() };
+        world.assert_delivered(&[("mail.mimecast.archive.messageview".to_owned(), lines)].into());
+    }
+}
+
+#[tokio::test]
 async fn a_notice_comes_again_when_it_has_changed() {
     let mut world = World::new(Api::V2).await;
     let (one, other) = (r#"{"id":"1","title":"a"}"#, r#"{"id":"1","title":"b"}"#);

@@ -43,8 +43,7 @@ pub(crate) struct Pending {
 impl Pending {
     pub fn add(&mut self, portion: Portion) {
         self.any = true;
-        self.bytes += portion.events.iter().map(|event| event.line.len() + 1).sum::<usize>();
-        self.bytes += portion.rejected.iter().map(|letter| letter.raw.len()).sum::<usize>();
+        self.bytes += bytes(&portion);
         self.portion.events.extend(portion.events);
         self.portion.rejected.extend(portion.rejected);
         self.portion.duplicates += portion.duplicates;
@@ -63,10 +62,16 @@ impl Pending {
         !self.portion.events.is_empty()
     }
 
-    /// Whether it should be delivered before more is read.
-    pub fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES / 2 || self.portion.events.len() >= BATCH_LINES / 2
+    /// Whether `portion` still fits into the same batch.
+    pub fn fits(&self, portion: &Portion) -> bool {
+        let pieces = |portion: &Portion| portion.events.len() + portion.rejected.len();
+        pieces(&self.portion) + pieces(portion) <= BATCH_LINES && self.bytes + bytes(portion) <= BATCH_BYTES
     }
+}
+
+fn bytes(portion: &Portion) -> usize {
+    let events: usize = portion.events.iter().map(|event| event.line.len() + 1).sum();
+    events + portion.rejected.iter().map(|letter| letter.raw.len()).sum::<usize>()
 }
 
 /// Where a run's deliveries go.

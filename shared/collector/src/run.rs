@@ -61,12 +61,14 @@ impl Run<'_> {
                 };
             }
             match reader.next(&mut seen).await {
-                Ok(Some(portion)) => pending.add(portion),
+                Ok(Some(portion)) => {
+                    if !pending.fits(&portion) {
+                        delivery.deliver(&mut pending, self.now(), false).await?;
+                    }
+                    pending.add(portion);
+                }
                 Ok(None) => break Ok(Status::CaughtUp),
                 Err(error) => break self.cut_short(error, &pending, delivery.counts, fetch_until),
-            }
-            if pending.is_full() {
-                delivery.deliver(&mut pending, self.now(), false).await?;
             }
         };
         delivery.deliver(&mut pending, self.now(), true).await?;

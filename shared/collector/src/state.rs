@@ -28,6 +28,9 @@ pub(crate) struct State {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Windows {
+    /// Where collecting began: nothing before it is read, also not as overlap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
     /// Everything before this instant has been collected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_to: Option<DateTime<Utc>>,

@@ -66,7 +66,12 @@ impl<'a> WindowReader<'a> {
     }
 
     pub async fn next(&mut self, seen: &mut Seen) -> Result<Option<Portion>, Error> {
-        let Some(mut open) = self.plan() else { return Ok(None) };
+        let begun = self.state.windows.since.is_some();
+        let Some(mut open) = self.plan() else {
+            // That the source starts here has to be kept even when nothing is due yet.
+            let begins = !begun && self.state.windows.since.is_some();
+            return Ok(begins.then(|| Portion { state: self.state.clone(), ..Portion::default() }));
+        };
         let mut answer = self.page(&open).await;
         // Our clock runs ahead and the API does not take the future: the refusal has told us the server's time.
         if matches!(answer, Err(Error::Protocol(_))) && open.page.is_none() && open.to > self.task.client.now() {
@@ -100,22 +105,25 @@ impl<'a> WindowReader<'a> {
         let now = self.task.client.now().trunc_subsecs(0);
         let oldest = self.spec.keeps.map(|keeps| now - keeps + LOOK_BACK_MARGIN);
         let kept = |at: DateTime<Utc>| oldest.map_or(at, |oldest| at.max(oldest));
+        let overlap = self.overlap();
         let windows = &mut self.state.windows;
         if let Some(open) = windows.open.take_if(|open| kept(open.from) == open.from) {
             return Some(open);
         }
         windows.open = None;
+        let settled = now - self.task.settings.settle.unwrap_or(SETTLE);
         let first = match self.task.backfill {
             Some(range) => range.from,
-            None => now - self.task.settings.initial_lookback,
+            None => (now - self.task.settings.initial_lookback).min(settled),
         };
-        let closed_to = windows.closed_to.unwrap_or(kept(first));
+        let begun = windows.closed_to.map_or(kept(first), |closed_to| closed_to - overlap);
+        let since = *windows.since.get_or_insert(begun);
+        let closed_to = *windows.closed_to.get_or_insert(since);
         let begin = kept(closed_to);
         if begin > closed_to {
             tracing::warn!(from = %closed_to, to = %begin, "gap: mimecast no longer keeps what was logged in between");
             self.gap = Some(Gap { from: closed_to, to: begin });
         }
-        let settled = now - self.task.settings.settle.unwrap_or(SETTLE);
         let end = self.task.backfill.map_or(settled, |range| settled.min(range.to));
         // All up to the run's first end; what has come since is worth a request only when it is some time.
         let target = *self.target.get_or_insert(end);
@@ -124,8 +132,7 @@ impl<'a> WindowReader<'a> {
             return None;
         }
         let to = end.min(begin + LONGEST);
-        let overlap = if windows.closed_to.is_some() { self.overlap() } else { TimeDelta::zero() };
-        let from = kept(begin - overlap);
+        let from = kept((begin - overlap).max(since));
         Some(Open { from, to, page: None, rows: 0, reading: 0 })
     }
 

@@ -7,6 +7,7 @@ use std::{
     io::{self, Write as _},
     iter,
     net::IpAddr,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -27,6 +28,10 @@ use crate::{
 
 /// The most a request holds before compression, in bytes. Devo allows 32 MB and does not say whether before or after.
 const MAX_BYTES: usize = 8_000_000;
+/// The least that a request is cut down to where connections keep breaking, in bytes.
+const MIN_BYTES: usize = 64_000;
+/// From this try on a broken connection makes the request smaller.
+const PATIENCE: u32 = 2;
 const PACE: Pace = Pace { tries: 6, base: Duration::from_millis(500) };
 /// How much of an answer is read, in bytes, and shown, in characters.
 const MAX_READ: usize = 16_000;
@@ -42,12 +47,16 @@ pub struct Http {
     stream: SecretString,
     /// The token as it is and as it stands in the address: what an answer may repeat.
     token: [SecretString; 2],
+    /// The most the next request holds: less where connections break before an answer, more again when it goes well.
+    portion: AtomicUsize,
 }
 
 /// What Devo says to one request.
 enum Answer {
     Accepted,
     TooLarge,
+    /// The connection broke before the answer: what was sent may have arrived.
+    Cut(String),
 }
 
 impl Http {
@@ -83,6 +92,7 @@ impl Http {
             origin: url.origin().ascii_serialization(),
             stream: stream.into(),
             token: [token, in_address.into()],
+            portion: AtomicUsize::new(MAX_BYTES),
         })
     }
 
@@ -108,11 +118,19 @@ impl Http {
         let mut limit = MAX_BYTES;
         while *settled < batch.lines.len() {
             let rest = &batch.lines[*settled..];
-            let sent = &rest[..leading(rest, limit)];
+            let portion = self.portion.load(Relaxed);
+            let sent = &rest[..leading(rest, limit.min(portion))];
             let answer =
                 if size(sent) > MAX_BYTES { Answer::TooLarge } else { self.request(batch.table, sent, until).await? };
             match answer {
-                Answer::Accepted => *settled += sent.len(),
+                Answer::Accepted => {
+                    *settled += sent.len();
+                    self.portion.store(MAX_BYTES.min(portion * 2), Relaxed);
+                }
+                Answer::Cut(text) => {
+                    tracing::warn!(fault = text, "devo: smaller requests");
+                    self.portion.store(MIN_BYTES.max(size(sent) / 4), Relaxed);
+                }
                 Answer::TooLarge if sent.len() > 1 => limit = size(sent) / 2,
                 Answer::TooLarge => {
                     let reason = format!("too large for Devo's HTTP API: line of {} bytes", sent[0].len());
@@ -129,7 +147,20 @@ impl Http {
         let url = format!("{}/{}", self.stream.expose_secret(), segment("table", table)?);
         let url = Url::parse(&url).map_err(|error| Error::Configuration(format!("devo url: {error}")))?;
         let body = gzip(lines).map_err(|error| Error::Unavailable(format!("gzip: {error}")))?;
-        retry(PACE, until, |time| self.attempt(&url, body.clone(), time)).await.map_err(|error| {
+        let mut made = 0;
+        let smaller = lines.len() > 1 && size(lines) > MIN_BYTES;
+        let attempt = |time| {
+            made += 1;
+            let give_up = smaller && made >= PATIENCE;
+            let attempt = self.attempt(&url, body.clone(), time);
+            async move {
+                match attempt.await {
+                    Ok(Answer::Cut(text)) if !give_up => Err(Fault::Passing { text, wait: None }),
+                    answer => answer,
+                }
+            }
+        };
+        retry(PACE, until, attempt).await.map_err(|error| {
             let context = format!("{} did not take {} lines for {table}", self.origin, lines.len());
             match error {
                 Error::Configuration(text) => Error::Configuration(format!("{context}: {text}")),
@@ -141,15 +172,15 @@ impl Http {
 
     async fn attempt(&self, url: &Url, body: Bytes, time: Duration) -> Result<Answer, Fault> {
         let request = self.client.post(url.clone()).header(CONTENT_ENCODING, "gzip").body(body).timeout(time);
-        let response = request.send().await.map_err(|error| {
-            let text = self.shown(&causes(error));
-            // rustls' words for a server that it does not trust.
-            if text.contains("invalid peer certificate") {
-                Fault::Lasting(Error::Rejected(text))
-            } else {
-                Fault::Passing { text, wait: None }
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                let text = self.shown(&causes(error));
+                // rustls' words for a server that it does not trust.
+                let untrusted = text.contains("invalid peer certificate");
+                return if untrusted { Err(Fault::Lasting(Error::Rejected(text))) } else { Ok(Answer::Cut(text)) };
             }
-        })?;
+        };
         let status = response.status();
         if status.is_success() {
             return Ok(Answer::Accepted);

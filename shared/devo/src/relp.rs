@@ -142,7 +142,7 @@ impl Relp {
                     return Err(self.target.unavailable(&text).into());
                 }
                 tracing::warn!(%error, unanswered, left, "devo: RELP session lost, the unacknowledged lines are sent again");
-                if left < before || !fresh { Ok(false) } else { Err(error.into()) }
+                if left < before || !fresh { Ok(left == 0) } else { Err(error.into()) }
             }
             Err(End::Rejected(text)) => {
                 spawn(session.close());

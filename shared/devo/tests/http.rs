@@ -153,6 +153,20 @@ async fn too_large_requests_are_halved() {
 }
 
 #[tokio::test]
+async fn requests_get_smaller_where_connections_break_and_larger_again() {
+    let (devo, sink) = open().await;
+    let lines = lines(400, 1_000);
+    devo.fault(Fault::new(Kind::ResetAbove { max_bytes: 90_000 }).times(usize::MAX));
+    assert_complete(&send(&sink, &lines, later()).await, 400);
+    assert_arrived(&devo, &lines);
+    devo.clear();
+    for _ in 0..4 {
+        assert_complete(&send(&sink, &lines, later()).await, 400);
+    }
+    assert_eq!(devo.requests().last().unwrap().lines, 400);
+}
+
+#[tokio::test]
 async fn a_line_too_large_is_refused_and_the_others_arrive() {
     let (devo, sink) = open().await;
     let mut lines = lines(10, 100);

@@ -91,6 +91,11 @@ pub enum Kind {
         /// The largest size taken.
         max_bytes: usize,
     },
+    /// The connection is reset for each body larger than this after decompression; nothing is taken.
+    ResetAbove {
+        /// The largest size taken.
+        max_bytes: usize,
+    },
 }
 
 impl Fault {
@@ -131,7 +136,10 @@ impl Fault {
     }
 
     fn strikes(&mut self, table: &str, bytes: usize) -> bool {
-        let small = matches!(self.kind, Kind::TooLarge { max_bytes } if bytes <= max_bytes);
+        let small = matches!(
+            self.kind,
+            Kind::TooLarge { max_bytes } | Kind::ResetAbove { max_bytes } if bytes <= max_bytes
+        );
         if small || self.times == 0 || self.table.as_deref().is_some_and(|wanted| wanted != table) {
             return false;
         }
@@ -267,11 +275,11 @@ async fn handle(
         (Ok(_), Some(Kind::TooLarge { max_bytes })) => {
             (answer(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {max_bytes} bytes")), None)
         }
-        (Ok(_), Some(Kind::ResetBeforeAnswer)) => (cut.after(0), None),
+        (Ok(_), Some(Kind::ResetBeforeAnswer | Kind::ResetAbove { .. })) => (cut.after(0), None),
         (Ok(lines), Some(Kind::AcceptThenReset)) => (cut.after(0), Some(lines)),
         (Ok(lines), Some(Kind::ResetMidBody)) => (cut.after(1_000), Some(lines)),
     };
-    let reset = matches!(kind, Some(Kind::ResetBeforeAnswer | Kind::AcceptThenReset));
+    let reset = matches!(kind, Some(Kind::ResetBeforeAnswer | Kind::AcceptThenReset | Kind::ResetAbove { .. }));
     seen.status = if reset { 0 } else { response.status().as_u16() };
     let mut inner = state.lock();
     if let Some(lines) = taken {

@@ -82,7 +82,7 @@ async fn a_released_lease_is_free_at_once_and_the_state_is_kept() {
     for store in stores().await {
         let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
         assert_eq!(lease.state, State::default());
-        let windows = Windows { closed_to: Some(at(5)), open: None };
+        let windows = Windows { closed_to: Some(at(5)), ..Windows::default() };
         let moved = State { windows, ..state("t1") };
         lease.commit(Commit { state: Some(&moved), release: true, ..Commit::default() }, at(1)).await.unwrap();
         let next = store.acquire(key("a"), "two", at(2), at(100)).await.unwrap().unwrap();

@@ -76,6 +76,9 @@ pub(super) struct Session<S> {
     unflushed: bool,
     /// Whether writing has failed.
     broken: bool,
+    /// How many commands may be without an answer: grows from 1 with every answer, as TCP's does in its slow start. A server that
+    /// resets again and again so always answers something first, and what is sent again is no more than what it has answered.
+    window: usize,
     /// The last command's number.
     last: u32,
     /// The commands without an answer by number, and the entries that they carry.
@@ -95,6 +98,7 @@ impl<S: AsyncRead + AsyncWrite> Session<S> {
             output: BytesMut::new(),
             unflushed: false,
             broken: false,
+            window: 1,
             last: 0,
             unanswered: HashMap::new(),
             heard: Instant::now(),
@@ -151,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite> Session<S> {
             // As soon as there is room: our frames carry TCP's acknowledgement, without which a server like librelp, whose socket
             // joins small writes (no TCP_NODELAY), keeps its next answers back for 40 ms.
             if end.is_none() && !self.broken && self.output.is_empty() {
-                while next < entries.len() && self.unanswered.len() < WINDOW && self.output.len() < BURST {
+                while next < entries.len() && self.unanswered.len() < self.window && self.output.len() < BURST {
                     let Entry { head, event, state, .. } = &entries[next];
                     if *state != State::Settled {
                         self.command("syslog", &[head.as_bytes(), event], next);
@@ -160,10 +164,12 @@ impl<S: AsyncRead + AsyncWrite> Session<S> {
                 }
             }
             if self.unanswered.is_empty() && self.output.is_empty() {
+                let end = end.or_else(|| self.broken.then(|| over("writing has failed").into()));
                 return end.map_or(Ok(()), Err);
             }
             self.turn(until).await?;
             while let Some(answer) = self.answer()? {
+                self.window = WINDOW.min(self.window + 1);
                 let entry = &mut entries[answer.index];
                 if answer.is_ok() {
                     entry.state = State::Settled;
@@ -293,13 +299,15 @@ mod tests {
         Instant::now() + Duration::from_secs(900)
     }
 
-    /// A session and the server's side of it, between which so many bytes fit.
+    /// A session that has had answers enough, and the server's side of it, between which so many bytes fit.
     async fn session(room: usize) -> (Session<DuplexStream>, DuplexStream) {
         let (client, mut server) = duplex(room);
         let opened = tokio::spawn(Session::open(client, later()));
         assert!(said(&mut server).await.starts_with("1 open "));
         server.write_all(b"1 rsp 37 200 OK\nrelp_version=0\ncommands=syslog\n").await.unwrap();
-        (opened.await.unwrap().unwrap(), server)
+        let mut session = opened.await.unwrap().unwrap();
+        session.window = WINDOW;
+        (session, server)
     }
 
     /// What one read gets.
@@ -338,6 +346,19 @@ mod tests {
         };
         assert!(matches!(tokio::join!(deliver, serve), (Ok(()), ())));
         assert_eq!(open(&entries), 0);
+    }
+
+    #[tokio::test]
+    async fn entries_that_cannot_be_written_are_no_success() {
+        let (mut session, server) = session(1000).await;
+        let event = Bytes::from_static(b"{}");
+        let mut entries = entries(&event, 3);
+        session.broken = true;
+        assert!(matches!(session.deliver(&mut entries, later()).await, Err(End::Lost(_))));
+        session.broken = false;
+        drop(server);
+        assert!(matches!(session.deliver(&mut entries, later()).await, Err(End::Lost(_))));
+        assert_eq!(open(&entries), 3);
     }
 
     #[tokio::test]
