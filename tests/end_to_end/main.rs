@@ -12,5 +12,6 @@ mod bad_input;
 mod house;
 mod incremental;
 mod settings;
+mod ways;
 mod windows;
 mod world;

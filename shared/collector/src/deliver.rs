@@ -89,26 +89,24 @@ impl Delivery<'_> {
     /// `Devo`, after what it accepted before has been committed; `Checkpoint`.
     pub async fn deliver(&mut self, pending: &mut Pending, now: DateTime<Utc>, release: bool) -> Result<(), Error> {
         let Pending { portion, any, .. } = std::mem::take(pending);
-        let mut dead = portion.rejected;
+        let mut refused = Vec::new();
         let mut events = portion.events.as_slice();
         while !events.is_empty() {
             let (batch, rest) = events.split_at(batch_size(events));
             events = rest;
             let mut sent = Marks { stamp: stamp(now), label: None, marks: Vec::new() };
-            let outcome = self.send(batch, &mut sent.marks, &mut dead).await;
-            if let Err(error) = outcome {
-                sent.marks.retain(|mark| *mark != 0);
-                // The run ends here, so the lease goes back whatever was asked.
-                let commit = Commit { state: None, marks: vec![sent], dead: &dead, release: true };
+            let outcome = self.send(batch, &mut sent.marks, &mut refused).await;
+            sent.marks.retain(|mark| *mark != 0);
+            if outcome.is_err() || !events.is_empty() {
+                // The state stays, so that the rest is read again; what Devo has got is known by its marks. A run that fails
+                // ends here, so the lease goes back whatever was asked.
+                let commit = Commit { state: None, marks: vec![sent], dead: &refused, release: outcome.is_err() };
                 self.lease.commit(commit, now).await?;
-                return Err(error);
+                self.counts.rejected += std::mem::take(&mut refused).len() as u64;
             }
-            if !events.is_empty() {
-                let commit = Commit { state: None, marks: vec![sent], dead: &dead, release: false };
-                self.lease.commit(commit, now).await?;
-                self.counts.rejected += std::mem::take(&mut dead).len() as u64;
-            }
+            outcome?;
         }
+        let dead = [portion.rejected, refused].concat();
         let state: Option<&State> = any.then_some(&portion.state);
         self.counts.duplicates += portion.duplicates;
         self.counts.gap = portion.gap.or(self.counts.gap);
@@ -123,7 +121,12 @@ impl Delivery<'_> {
     }
 
     /// Sends one batch, all tables in one call. `sent` takes the marks of what Devo has accepted or can never accept.
-    async fn send(&mut self, batch: &[Event], sent: &mut Vec<u128>, dead: &mut Vec<DeadLetter>) -> Result<(), Error> {
+    async fn send(
+        &mut self,
+        batch: &[Event],
+        sent: &mut Vec<u128>,
+        refused: &mut Vec<DeadLetter>,
+    ) -> Result<(), Error> {
         let tables = by_table(batch);
         let lines = |events: &[&Event]| events.iter().map(|event| event.line.clone()).collect();
         let batches: Vec<_> =
@@ -140,24 +143,16 @@ impl Delivery<'_> {
                 }
             }
         }
-        for refused in delivery.refused {
-            let Some((table, events)) = tables.get(refused.batch) else { continue };
-            let Some(event) = events.get(refused.index) else { continue };
+        for devo::Refused { batch, index, reason } in delivery.refused {
+            let Some((table, event)) = tables.get(batch).and_then(|(table, events)| Some((table, events.get(index)?)))
+            else {
+                continue;
+            };
             self.counts.events = self.counts.events.saturating_sub(1);
-            dead.push(DeadLetter {
-                raw: event.line.clone(),
-                reason: refused.reason,
-                table: table.to_string(),
-                origin: "devo".into(),
-            });
+            let (raw, table, origin) = (event.line.clone(), table.to_string(), "devo".into());
+            refused.push(DeadLetter { raw, reason, table, origin });
         }
-        match delivery.failure {
-            Some(error) => {
-                self.counts.rejected += dead.len() as u64;
-                Err(error.into())
-            }
-            None => Ok(()),
-        }
+        delivery.failure.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
