@@ -192,14 +192,15 @@ async fn a_file_that_stays_broken_is_a_dead_letter_and_the_others_arrive() {
         // All three tries for the first of the three files.
         let path = if api == Api::V1 { "/api/audit/get-siem" } else { "/files/" };
         world.mimecast.fault(Fault::new(path, fault.clone()).times(3));
-        let answer = world.run("siem").await;
-        let dead = world.dead_letters("siem").await;
-        if answer["rejected"] == 0 {
-            // Links are tried one after the other, so that no file had three faults.
-            assert!(dead.is_empty() && matches!(fault, FaultKind::ExpiredLink | FaultKind::Status { .. }), "{fault:?}");
-            assert_eq!(answer["events"], 3);
+        if matches!(fault, FaultKind::ExpiredLink | FaultKind::Status { .. }) {
+            // Its store may be out of reach: the others arrive, and the next run tries it again.
+            assert_eq!(world.fail("siem").await.0, "MimecastUnavailable", "{fault:?}");
+            assert_eq!(world.devo.lines()["mail.mimecast.siem.av"].len(), 2);
+            assert_eq!(counts(&world.run("siem").await), serde_json::json!(["caught_up", 1, 0, 0]));
             continue;
         }
+        let answer = world.run("siem").await;
+        let dead = world.dead_letters("siem").await;
         assert_eq!(counts(&answer), serde_json::json!(["caught_up", 2, 0, 1]), "{fault:?}: {answer}");
         assert_eq!(dead.len(), 1);
         assert!(!dead[0].0.is_empty() && !dead[0].1.is_empty());

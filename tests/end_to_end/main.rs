@@ -11,6 +11,7 @@ mod all_sources;
 mod bad_input;
 mod house;
 mod incremental;
+mod regressions;
 mod settings;
 mod ways;
 mod windows;

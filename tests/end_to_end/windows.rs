@@ -235,7 +235,7 @@ async fn dynamodb_faults_lose_nothing_and_double_nothing() {
         for fault in [AwsFault::THROTTLED, AwsFault::Lost, AwsFault::Cut] {
             let mut world = World::new(Api::V2).await;
             let mut expected = data::lively(&world.mimecast, 1, now(), 1);
-            world.aws.fault(operation, fault.clone(), 2);
+            world.aws.fault(operation, fault, 2);
             for _ in 0..2 {
                 assert_eq!(world.run(source).await["status"], "caught_up", "{operation} {fault:?}");
                 tokio::time::sleep(Duration::from_millis(1100)).await;

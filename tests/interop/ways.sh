@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every way into Devo against receivers that nobody here wrote, and through reset storms. On Debian, as root; about two minutes.
+# Every way into Devo against receivers that nobody here wrote, and through reset storms. On Debian, as root; about three minutes.
 # --full: an optimised driver, all storms with 200,000 events, and calm runs that show what each way costs: the numbers in docs/ways.md.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,6 +25,7 @@ unpack() {
 if [ "${1:-}" = --full ]; then profile=release; else profile=debug; fi
 cargo build -q --locked -p devo --example send $([ $profile = debug ] || echo --release)
 export DRIVER=$PWD/target/$profile/examples/send
+export PYTHONDONTWRITEBYTECODE=1
 
 run() { "$work/venv/bin/python" "tests/interop/$1.py" "${@:2}" 2>&1 | tee -a "$work/table" || failed=1; }
 failed=0

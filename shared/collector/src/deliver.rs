@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::answer::Gap;
 use crate::portion::{DeadLetter, Event, Marks, Portion};
+use crate::seen::UNMARKED;
 use crate::state::{State, stamp};
 use crate::store::{Commit, Lease};
 
@@ -58,8 +59,9 @@ impl Pending {
         self.portion.state = portion.state;
     }
 
-    pub fn has_events(&self) -> bool {
-        !self.portion.events.is_empty()
+    /// Whether anything has been read, be it only that there is nothing.
+    pub fn any(&self) -> bool {
+        self.any
     }
 
     /// Whether `portion` still fits into the same batch.
@@ -96,7 +98,7 @@ impl Delivery<'_> {
             events = rest;
             let mut sent = Marks { stamp: stamp(now), label: None, marks: Vec::new() };
             let outcome = self.send(batch, &mut sent.marks, &mut refused).await;
-            sent.marks.retain(|mark| *mark != 0);
+            sent.marks.retain(|mark| *mark != UNMARKED);
             if outcome.is_err() || !events.is_empty() {
                 // The state stays, so that the rest is read again; what Devo has got is known by its marks. A run that fails
                 // ends here, so the lease goes back whatever was asked.

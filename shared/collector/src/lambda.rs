@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant};
 
 use crate::source::Source;
-use crate::{Answer, Collector, Error, logging, variable};
+use crate::{Answer, Collector, Error, Settings, logging, variable};
 
 /// Serves invocations of `source` until the environment ends.
 ///
@@ -27,7 +27,7 @@ pub async fn serve(source: &'static Source) -> Result<(), lambda_runtime::Error>
             let deadline = deadline(event.context.deadline, clock.now());
             let outcome = match collector.get_or_try_init(Collector::from_env).await {
                 Ok(collector) => collector.invoke(source, &event.payload, deadline).await,
-                Err(error) => Err((error, "default".to_owned())),
+                Err(error) => Err((error, Settings::tenant_of(variable))),
             };
             conclude(source, outcome)
         })));

@@ -54,12 +54,20 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What the very first run has to keep before anything else.
+    pub fn begin(&mut self) -> Option<State> {
+        match self {
+            Self::Window(reader) => reader.begin(),
+            Self::Stream(_) | Self::Snapshot(_) => None,
+        }
+    }
+
     /// From which stamp on the marks matter for this run; `None` where none do.
     pub fn horizon(&self) -> Option<String> {
         match self {
             Self::Window(reader) => reader.horizon().map(stamp),
             Self::Stream(reader) => Some(stamp(reader.horizon())),
-            Self::Snapshot(_) => None,
+            Self::Snapshot(reader) => reader.horizon().map(stamp),
         }
     }
 
@@ -76,7 +84,7 @@ impl<'a> Reader<'a> {
         match self {
             Self::Window(reader) => reader.next(seen).await,
             Self::Stream(reader) => reader.next(seen).await,
-            Self::Snapshot(reader) => reader.next().await,
+            Self::Snapshot(reader) => reader.next(seen).await,
         }
     }
 }

@@ -9,10 +9,10 @@ use crate::answer::{Answer, Status};
 use crate::deliver::{Counts, Delivery, Pending};
 use crate::invocation::Backfill;
 use crate::reader::{Reader, Task};
+use crate::seen::Seen;
 use crate::source::{Kind, Source};
 use crate::state::State;
-use crate::store::{Key, Lease, Store};
-use crate::stream::StreamReader;
+use crate::store::{Commit, Key, Lease, Store};
 use crate::{Error, Settings};
 
 /// The lease outlives its holder's deadline by this: what was on its way at the deadline is over by then.
@@ -46,19 +46,20 @@ impl Run<'_> {
             backfill: self.backfill,
         };
         let mut reader = Reader::new(task, lease.state.clone());
-        let mut seen = match reader.horizon() {
-            Some(stamp) => lease.seen(&stamp).await?,
-            None => crate::seen::Seen::default(),
+        let mut seen = match self.prepare(&mut reader, &mut lease).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                // Nothing has been done, so nobody need wait for the lease to end.
+                lease.commit(Commit { release: true, ..Commit::default() }, self.now()).await.ok();
+                return Err(error);
+            }
         };
         let mut counts = Counts::default();
         let mut pending = Pending::default();
         let mut delivery = Delivery { sink: self.sink, lease: &mut lease, until: send_until, counts: &mut counts };
         let ended = loop {
             if Instant::now() >= fetch_until {
-                break match reader.trouble() {
-                    Some(reason) => Err(mimecast::Error::Protocol(reason.to_owned()).into()),
-                    None => Ok(Status::More),
-                };
+                break Ok(Status::More);
             }
             match reader.next(&mut seen).await {
                 Ok(Some(portion)) => {
@@ -72,6 +73,11 @@ impl Run<'_> {
             }
         };
         delivery.deliver(&mut pending, self.now(), true).await?;
+        // A deadline that only cut short the search for a readable page is not what went wrong.
+        let ended = match reader.trouble() {
+            Some(reason) => Err(mimecast::Error::Protocol(reason.to_owned()).into()),
+            None => ended,
+        };
         Ok(self.answer(ended?, counts, &lease.state))
     }
 
@@ -82,8 +88,19 @@ impl Run<'_> {
         };
         let key = Key::new(self.tenant, self.source.name, self.backfill, keep);
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let until = self.now() + left + LEASE_MARGIN;
-        self.store.acquire(key, &uuid::Uuid::new_v4().to_string(), self.now(), until).await
+        let now = self.clock.now();
+        self.store.acquire(key, &uuid::Uuid::new_v4().to_string(), now, now + left + LEASE_MARGIN).await
+    }
+
+    /// What has to be known before the first request: where the source begins, and what has been delivered already.
+    async fn prepare(&self, reader: &mut Reader<'_>, lease: &mut Lease) -> Result<Seen, Error> {
+        if let Some(state) = reader.begin() {
+            lease.commit(Commit { state: Some(&state), ..Commit::default() }, self.now()).await?;
+        }
+        match reader.horizon() {
+            Some(stamp) => lease.seen(&stamp).await,
+            None => Ok(Seen::default()),
+        }
     }
 
     /// Until when requests to Mimecast may last, and until when sends to Devo: the rest is for what comes after.
@@ -101,7 +118,7 @@ impl Run<'_> {
         counts: &Counts,
         fetch_until: Instant,
     ) -> Result<Status, Error> {
-        let progress = counts.events > 0 || pending.has_events();
+        let progress = counts.batches > 0 || pending.any();
         match error {
             mimecast::Error::RateLimited { .. } if progress => Ok(Status::More),
             mimecast::Error::Unavailable(_)
@@ -116,7 +133,10 @@ impl Run<'_> {
     fn answer(&self, status: Status, counts: Counts, state: &State) -> Answer {
         let collected_to = match &self.source.kind {
             Kind::Window(_) => state.windows.closed_to,
-            Kind::Stream(_) => StreamReader::caught_up(&state.streams),
+            Kind::Stream(stream) => {
+                let feeds = (stream.feeds)(self.settings, self.mimecast.is_v2());
+                feeds.iter().map(|feed| state.streams.get(&feed.name)?.caught_up).min().flatten()
+            }
             Kind::Snapshot(_) => None,
         };
         Answer {
@@ -141,7 +161,8 @@ impl Run<'_> {
         Answer { lag_seconds: None, ..answer }
     }
 
+    /// Mimecast's time, by which windows end and marks are found again. Only the lease goes by our own clock.
     fn now(&self) -> DateTime<Utc> {
-        self.clock.now()
+        self.mimecast.now()
     }
 }

@@ -1,13 +1,13 @@
 //! Reads a state of affairs whole: each poll as it is, or only what is new or has changed.
 
 use bytes::{Bytes, BytesMut};
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use mimecast::{Error, json};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::portion::{DeadLetter, Event, Portion};
 use crate::reader::Task;
-use crate::seen::content_hash;
+use crate::seen::{Seen, UNMARKED, content_hash};
 use crate::source::Snapshot;
 use crate::state::State;
 
@@ -27,8 +27,13 @@ impl<'a> SnapshotReader<'a> {
         Self { task, spec, state, done: false }
     }
 
+    /// From when on a failed delivery is remembered.
+    pub fn horizon(&self) -> Option<DateTime<Utc>> {
+        self.spec.id.map(|_| self.task.client.now() - TimeDelta::days(1))
+    }
+
     /// The snapshot, once per run.
-    pub async fn next(&mut self) -> Result<Option<Portion>, Error> {
+    pub async fn next(&mut self, seen: &mut Seen) -> Result<Option<Portion>, Error> {
         if std::mem::replace(&mut self.done, true) {
             return Ok(None);
         }
@@ -54,24 +59,25 @@ impl<'a> SnapshotReader<'a> {
                     continue;
                 }
             };
-            let line = match id {
+            let (line, mark) = match id {
                 Some(mut id) => {
-                    let content = content_hash(&line);
+                    let hash = content_hash(&line);
+                    let content = format!("{hash:032x}");
                     if id.is_empty() || listed.contains(&id) {
-                        id = format!("{id} {content:032x}");
+                        id = format!("{id} {content}");
                     }
-                    let content = format!("{content:032x}");
                     let known = self.state.sent.insert(id.clone(), content.clone()) == Some(content);
                     listed.push(id);
-                    if known {
+                    // Marked is only what a failed delivery has got through.
+                    if known || seen.contains(hash) {
                         portion.duplicates += 1;
                         continue;
                     }
-                    line
+                    (line, hash)
                 }
-                None => stamped(&line, &collected_at),
+                None => (stamped(&line, &collected_at), UNMARKED),
             };
-            portion.events.push(Event { table: table.clone(), line, mark: 0, unknown_type: None });
+            portion.events.push(Event { table: table.clone(), line, mark, unknown_type: None });
         }
         self.forget(&listed);
         portion.state = self.state.clone();

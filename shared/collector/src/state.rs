@@ -37,6 +37,8 @@ pub(crate) struct Windows {
     /// The window being read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<Open>,
+    /// How many readings there have been: each has a name of its own.
+    pub readings: u64,
 }
 
 impl Windows {
@@ -56,9 +58,15 @@ pub(crate) struct Open {
     /// Rows read so far in this reading.
     #[serde(default)]
     pub rows: u64,
-    /// Which reading of this window this is: 0 the first.
+    /// `totalCount` of the last page: another one means that rows have moved since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// The number of this reading.
     #[serde(default)]
-    pub reading: u32,
+    pub reading: u64,
+    /// Read once more, because rows were missing the first time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reread: bool,
 }
 
 impl Open {
@@ -77,6 +85,9 @@ pub(crate) struct Position {
     /// The file being delivered, by mark, and how many of its events have been.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<(String, u64)>,
+    /// Since when a file of the answer cannot be had by fresh links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gone: Option<DateTime<Utc>>,
     /// The API had nothing more at this instant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caught_up: Option<DateTime<Utc>>,

@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::{TransactWriteItemsError, TransactWriteItemsOutput};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
@@ -29,6 +30,8 @@ const RAW_PER_ITEM: usize = 350_000;
 /// Bytes of items in one transaction (DynamoDB: 4 MB) and their number (100), with room for the checkpoint itself.
 const TRANSACTION_BYTES: usize = 3_000_000;
 const TRANSACTION_ITEMS: usize = 90;
+/// Waits before a cancelled transaction is tried again.
+const CONFLICT_PAUSES_MS: [u64; 5] = [50, 100, 200, 400, 800];
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -130,6 +133,8 @@ impl Store {
                     let version = refused.item().and_then(|item| integer(item, "version")).unwrap_or_default();
                     return if version > VERSION { Err(newer(&key, version)) } else { Ok(None) };
                 }
+                // The holder is writing at this very moment.
+                UpdateItemError::TransactionConflictException(_) => return Ok(None),
                 _ => return Err(self.failed("taking the lease", SdkError::ServiceError(error))),
             },
             Err(error) => return Err(self.failed("taking the lease", error)),
@@ -173,10 +178,18 @@ impl Store {
 
     fn failed<E, R>(&self, doing: &str, error: SdkError<E, R>) -> Error
     where
-        E: std::error::Error + 'static,
-        R: std::fmt::Debug,
+        E: std::error::Error + ProvideErrorMetadata + 'static,
+        R: std::fmt::Debug + 'static,
     {
-        Error::Checkpoint(format!("{doing} in table {}: {}", self.table, DisplayErrorContext(error)))
+        let reason = match (error.code(), error.message()) {
+            (Some(code), message) => format!("{code} {}", message.unwrap_or_default()),
+            // The chain of causes, each for people.
+            (None, _) => std::iter::successors(Some(&error as &dyn std::error::Error), |error| (*error).source())
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(": "),
+        };
+        Error::Checkpoint(format!("{doing} in table {}: {}", self.table, reason.trim_end()))
     }
 }
 
@@ -290,9 +303,26 @@ impl Lease {
             let put = Put::builder().table_name(&self.store.table).set_item(Some(item)).build().map_err(impossible)?;
             request = request.transact_items(TransactWriteItem::builder().put(put).build());
         }
-        match request.send().await {
+        // The SDK does not repeat a transaction that another write or a throttle has cancelled.
+        for pause in CONFLICT_PAUSES_MS.map(Duration::from_millis) {
+            match request.clone().send().await {
+                Err(SdkError::ServiceError(error)) if passing(error.err()) => tokio::time::sleep(pause).await,
+                outcome => return self.written(outcome),
+            }
+        }
+        let outcome = request.send().await;
+        self.written(outcome)
+    }
+
+    fn written<R: std::fmt::Debug + 'static>(
+        &self,
+        outcome: Result<TransactWriteItemsOutput, SdkError<TransactWriteItemsError, R>>,
+    ) -> Result<(), Error> {
+        match outcome {
             Ok(_) => Ok(()),
-            Err(SdkError::ServiceError(error)) if lease_refused(error.err()) => Err(self.lost()),
+            Err(SdkError::ServiceError(error)) if cancelled(error.err(), &["ConditionalCheckFailed"]) => {
+                Err(self.lost())
+            }
             Err(error) => Err(self.store.failed("moving the checkpoint", error)),
         }
     }
@@ -382,7 +412,7 @@ impl Lease {
     /// Unlike any other of this key: the epoch is this lease's alone.
     fn unique(&mut self) -> String {
         self.written += 1;
-        format!("{}-{:06}", self.epoch, self.written)
+        format!("{}{:06}", self.epoch, self.written)
     }
 }
 
@@ -394,16 +424,16 @@ fn newer(key: &Key, version: i64) -> Error {
     ))
 }
 
-/// Whether the transaction failed by the fencing condition, which is its first part.
-fn lease_refused(error: &TransactWriteItemsError) -> bool {
-    match error {
-        TransactWriteItemsError::TransactionCanceledException(canceled) => canceled
-            .cancellation_reasons()
-            .first()
-            .and_then(|reason| reason.code())
-            .is_some_and(|code| code == "ConditionalCheckFailed"),
-        _ => false,
-    }
+/// Whether the transaction was cancelled for one of these reasons. The fencing condition is the only condition in it.
+fn cancelled(error: &TransactWriteItemsError, codes: &[&str]) -> bool {
+    let TransactWriteItemsError::TransactionCanceledException(canceled) = error else { return false };
+    canceled.cancellation_reasons().iter().filter_map(|reason| reason.code()).any(|code| codes.contains(&code))
+}
+
+/// Whether the same transaction may succeed in a moment: cancelled by another write or a throttle, not by its own content.
+fn passing(error: &TransactWriteItemsError) -> bool {
+    let lasting = ["ConditionalCheckFailed", "ItemCollectionSizeLimitExceeded", "ValidationError"];
+    matches!(error, TransactWriteItemsError::TransactionCanceledException(_)) && !cancelled(error, &lasting)
 }
 
 fn text(value: &str) -> AttributeValue {

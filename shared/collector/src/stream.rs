@@ -5,7 +5,7 @@
 
 mod file;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
@@ -27,6 +27,10 @@ use file::OpenFile;
 
 /// Tries of one file or answer that arrives whole but cannot be read, before it becomes a dead letter.
 const TRIES: u32 = 3;
+/// Most signed links that one answer gives.
+const LINKS_PER_PAGE: u32 = 100;
+/// How long a file whose fresh links are refused holds its token back, before only its name is left as a dead letter.
+const GONE: TimeDelta = TimeDelta::hours(24);
 /// How far an answer without a token goes back behind the last one.
 const OVERLAP: TimeDelta = TimeDelta::hours(1);
 /// Answers in a row without a file that are followed for the sake of their new token.
@@ -42,7 +46,9 @@ pub(crate) struct StreamReader<'a> {
     answer: Option<Answer>,
     file: Option<OpenFile>,
     tries: HashMap<u128, u32>,
-    empty_answers: u32,
+    empty_answers: HashMap<String, u32>,
+    /// Files opened in this run.
+    opened: u64,
     restarted: Vec<String>,
     tables: HashMap<String, (Arc<str>, Option<Arc<str>>)>,
     /// The first error of a feed: the others are read first.
@@ -57,6 +63,8 @@ struct Answer {
     next: Option<String>,
     at: DateTime<Utc>,
     caught_up: bool,
+    /// A file could not be had: the token stays, for its sake.
+    unfinished: Option<String>,
     /// The whole answer, kept on the last try for a dead letter.
     raw: Option<Bytes>,
     /// Events and bad lines read from it.
@@ -73,7 +81,8 @@ impl<'a> StreamReader<'a> {
         let mut feeds = (spec.feeds)(task.settings, task.client.is_v2());
         feeds.sort_by_key(|feed| state.streams.get(&feed.name).and_then(|position| position.caught_up));
         let oldest = task.client.now() - spec.keeps;
-        let last = state.streams.values().filter_map(|position| position.caught_up).min();
+        let caught_up = |feed: &Feed| state.streams.get(&feed.name)?.caught_up;
+        let last = feeds.iter().filter_map(caught_up).min();
         let gap = last.filter(|last| *last < oldest).map(|last| Gap { from: last, to: oldest });
         if let Some(Gap { from, to }) = gap {
             tracing::warn!(%from, %to, "gap: mimecast no longer keeps what was published in between");
@@ -86,7 +95,8 @@ impl<'a> StreamReader<'a> {
             answer: None,
             file: None,
             tries: HashMap::new(),
-            empty_answers: 0,
+            empty_answers: HashMap::new(),
+            opened: 0,
             restarted: Vec::new(),
             tables: HashMap::new(),
             failed: None,
@@ -118,7 +128,14 @@ impl<'a> StreamReader<'a> {
                     return Ok(Some(Portion { gap: self.gap.take(), ..portion }));
                 }
                 Ok(Step::Again) => self.feeds.push_front(feed),
-                Ok(Step::CaughtUp(portion)) => return Ok(Some(Portion { gap: self.gap.take(), ..portion })),
+                Ok(Step::Advanced(portion)) => {
+                    // The others have their turn before its next answer.
+                    self.feeds.push_back(feed);
+                    return Ok(Some(Portion { gap: self.gap.take(), ..portion }));
+                }
+                Ok(Step::CaughtUp(portion)) => {
+                    return Ok(Some(Portion { gap: self.gap.take(), ..portion }));
+                }
                 Err(error @ (Error::RateLimited { .. } | Error::Credentials(_))) => return Err(error),
                 Err(error) => {
                     tracing::warn!(feed = feed.name, %error, "feed failed, going on with the others");
@@ -137,7 +154,7 @@ impl<'a> StreamReader<'a> {
         match self.answer.as_mut().map(|answer| answer.files.pop_front()) {
             None => self.ask(feed).await,
             Some(Some((name, content))) => self.open(feed, name, content, seen).await,
-            Some(None) => Ok(self.advance(feed)),
+            Some(None) => self.advance(feed),
         }
     }
 
@@ -161,7 +178,7 @@ impl<'a> StreamReader<'a> {
                 self.task.client.file(path, &body, token_header, self.task.until).await
             }
             Ask::Links { path, kind } => {
-                let size = self.task.settings.page_size.unwrap_or(100).to_string();
+                let size = self.task.settings.page_size.unwrap_or(LINKS_PER_PAGE).min(LINKS_PER_PAGE).to_string();
                 let last = self.task.backfill.map_or(now, |range| range.to - TimeDelta::milliseconds(1));
                 let (first, last) = (begin.format("%Y-%m-%d").to_string(), last.format("%Y-%m-%d").to_string());
                 let mut query = vec![("type", *kind), ("pageSize", &size)];
@@ -183,8 +200,16 @@ impl<'a> StreamReader<'a> {
     fn answered(&mut self, feed: &Feed, answer: mimecast::FileAnswer, before: &Position) -> Result<Step, Error> {
         let next = answer.next.or_else(|| before.token.clone());
         let caught_up = answer.file.is_none() || next == before.token;
-        let mut read =
-            Answer { files: VecDeque::new(), archive: None, next, at: answer.at, caught_up, raw: None, pieces: 0 };
+        let mut read = Answer {
+            files: VecDeque::new(),
+            archive: None,
+            next,
+            at: answer.at,
+            caught_up,
+            raw: None,
+            pieces: 0,
+            unfinished: None,
+        };
         if let Some(mut file) = answer.file {
             let tries = self.tries.entry(name_hash(&feed.name)).or_default();
             *tries += 1;
@@ -195,7 +220,7 @@ impl<'a> StreamReader<'a> {
                     let files = archive.files().iter().enumerate();
                     read.files = files.map(|(index, file)| (file.name.clone(), Content::Inner(index))).collect();
                     read.archive = Some(archive);
-                    read.caught_up |= self.is_dry(read.files.is_empty());
+                    read.caught_up |= self.is_dry(feed, read.files.is_empty());
                 }
                 (Err(reason), None) => {
                     tracing::warn!(%reason, origin, "unreadable answer, asking again");
@@ -230,9 +255,18 @@ impl<'a> StreamReader<'a> {
             }
         }
         let next = listing.next.or_else(|| before.token.clone());
-        let dry = self.is_dry(files.is_empty());
+        let dry = self.is_dry(feed, files.is_empty());
         let caught_up = listing.is_caught_up || dry || (files.is_empty() && next == before.token);
-        self.answer = Some(Answer { files, archive: None, next, at: listing.at, caught_up, raw: None, pieces: 0 });
+        self.answer = Some(Answer {
+            files,
+            archive: None,
+            next,
+            at: listing.at,
+            caught_up,
+            raw: None,
+            pieces: 0,
+            unfinished: None,
+        });
         Ok(Step::Again)
     }
 
@@ -249,14 +283,17 @@ impl<'a> StreamReader<'a> {
         tracing::warn!(feed = feed.name, %reason, "token refused, reading again what mimecast keeps");
         let repeat = (last > oldest).then_some(Gap { from: oldest, to: last });
         // Without `caught_up` the next request starts at INITIAL_LOOKBACK: it has to be all that is kept.
-        let restart = Position { token: None, file: None, caught_up: Some(oldest + OVERLAP) };
+        let restart = Position { caught_up: Some(oldest + OVERLAP), ..Position::default() };
         self.state.streams.insert(feed.name.clone(), restart);
         Ok(Step::Portion(Portion { repeat, ..self.delivered() }))
     }
 
     /// The answer is done: the token moves on.
-    fn advance(&mut self, feed: &Feed) -> Step {
-        let Some(mut answer) = self.answer.take() else { return Step::Again };
+    fn advance(&mut self, feed: &Feed) -> Result<Step, Error> {
+        let Some(mut answer) = self.answer.take() else { return Ok(Step::Again) };
+        if let Some(reason) = answer.unfinished {
+            return Err(Error::Unavailable(reason));
+        }
         // A feed says that nothing is new by a file with only a header.
         answer.caught_up |= self.spec.identity == Identity::Content && answer.pieces == 0;
         // Of one answer and not of the next: a file that failed here may be fine there.
@@ -264,6 +301,7 @@ impl<'a> StreamReader<'a> {
         let position = self.position(feed);
         position.token = answer.next;
         position.file = None;
+        position.gone = None;
         if answer.caught_up {
             position.caught_up = Some(answer.at);
         }
@@ -274,13 +312,15 @@ impl<'a> StreamReader<'a> {
         {
             self.state.finished = range.to <= answer.at;
         }
-        if answer.caught_up { Step::CaughtUp(self.delivered()) } else { Step::Portion(self.delivered()) }
+        let step = if answer.caught_up { Step::CaughtUp } else { Step::Advanced };
+        Ok(step(self.delivered()))
     }
 
     /// Whether enough answers in a row had no file: their tokens may lead nowhere.
-    fn is_dry(&mut self, empty: bool) -> bool {
-        self.empty_answers = if empty { self.empty_answers + 1 } else { 0 };
-        self.empty_answers > EMPTY_ANSWERS
+    fn is_dry(&mut self, feed: &Feed, empty: bool) -> bool {
+        let answers = self.empty_answers.entry(feed.name.clone()).or_default();
+        *answers = if empty { *answers + 1 } else { 0 };
+        *answers > EMPTY_ANSWERS
     }
 
     /// Nothing to deliver, only the state to keep.
@@ -304,11 +344,6 @@ impl<'a> StreamReader<'a> {
         }
         vec![Marks { stamp: stamp(self.task.client.now()), label: None, marks }]
     }
-
-    /// The earliest instant at which a feed had nothing more, once all of them have got there.
-    pub fn caught_up(positions: &BTreeMap<String, Position>) -> Option<DateTime<Utc>> {
-        positions.values().map(|position| position.caught_up).min().flatten()
-    }
 }
 
 /// What a step of one feed gives.
@@ -316,6 +351,8 @@ enum Step {
     Portion(Portion),
     /// Nothing to deliver yet.
     Again,
+    /// An answer is done, and there is more.
+    Advanced(Portion),
     /// The feed has nothing more for this run.
     CaughtUp(Portion),
 }

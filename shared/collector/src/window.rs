@@ -24,6 +24,10 @@ const SHORTEST: TimeDelta = TimeDelta::seconds(60);
 const LOOK_BACK_MARGIN: TimeDelta = TimeDelta::hours(1);
 /// Default of `SETTLE`.
 const SETTLE: TimeDelta = TimeDelta::seconds(60);
+/// More rows per page are refused by every endpoint.
+const LARGEST_PAGE_SIZE: u32 = 500;
+/// What two readings of the same clock may differ by.
+const CLOCK_GRAIN: TimeDelta = TimeDelta::seconds(5);
 /// Empty pages in a row that are followed when rows are still missing.
 const EMPTY_PAGES: u32 = 5;
 
@@ -38,9 +42,13 @@ pub(crate) struct WindowReader<'a> {
     empty_pages: u32,
     /// Hashes and `totalCount` of the page before this one.
     before: Option<(Vec<u128>, u64)>,
+    /// `totalCount` has become less while this reading went on.
+    shrunk: bool,
     gap: Option<Gap>,
     /// Since the last readable page.
     trouble: Option<String>,
+    /// A page has been readable in this run.
+    readable: bool,
 }
 
 impl<'a> WindowReader<'a> {
@@ -53,8 +61,10 @@ impl<'a> WindowReader<'a> {
             restarted: false,
             empty_pages: 0,
             before: None,
+            shrunk: false,
             gap: None,
             trouble: None,
+            readable: false,
         }
     }
 
@@ -65,16 +75,40 @@ impl<'a> WindowReader<'a> {
         [reread, windows.open.as_ref().map(|open| open.from)].into_iter().flatten().min()
     }
 
+    /// On the first run ever: the state that says where collecting begins, to be kept whatever comes of the run.
+    pub fn begin(&mut self) -> Option<State> {
+        let first = match self.task.backfill {
+            Some(range) => range.from,
+            None => (self.now() - self.task.settings.initial_lookback).min(self.settled()),
+        };
+        let kept = self.oldest().map_or(first, |oldest| first.max(oldest));
+        let overlap = self.overlap();
+        if self.state.windows.since.is_some() {
+            return None;
+        }
+        if let Some(range) = self.task.backfill
+            && kept > first
+        {
+            tracing::warn!(from = %first, to = %kept, "gap: mimecast no longer keeps what was logged in between");
+            self.gap = Some(Gap { from: first, to: kept.min(range.to) });
+            self.state.finished = kept >= range.to;
+        }
+        let windows = &mut self.state.windows;
+        windows.since = Some(windows.closed_to.map_or(kept, |closed_to| closed_to - overlap));
+        windows.closed_to.get_or_insert(kept);
+        Some(self.state.clone())
+    }
+
     pub async fn next(&mut self, seen: &mut Seen) -> Result<Option<Portion>, Error> {
-        let begun = self.state.windows.since.is_some();
         let Some(mut open) = self.plan() else {
-            // That the source starts here has to be kept even when nothing is due yet.
-            let begins = !begun && self.state.windows.since.is_some();
-            return Ok(begins.then(|| Portion { state: self.state.clone(), ..Portion::default() }));
+            let gap = self.gap.take();
+            return Ok(gap.map(|_| Portion { gap, state: self.state.clone(), ..Portion::default() }));
         };
         let mut answer = self.page(&open).await;
-        // Our clock runs ahead and the API does not take the future: the refusal has told us the server's time.
-        if matches!(answer, Err(Error::Protocol(_))) && open.page.is_none() && open.to > self.task.client.now() {
+        // An answer tells the server's time. Where our clock runs ahead, the window ended in the server's future.
+        let ahead = open.page.is_none() && open.to > self.settled() + CLOCK_GRAIN;
+        if ahead && matches!(answer, Ok(_) | Err(Error::Protocol(_))) {
+            self.target = None;
             match self.plan() {
                 Some(sooner) => open = sooner,
                 None => return Ok(None),
@@ -83,8 +117,15 @@ impl<'a> WindowReader<'a> {
         }
         match answer {
             Ok(page) => match page.envelope.rows(self.spec.rows) {
+                // Rows that are counted but not where they should be: their place has changed, and nothing may pass over them.
+                Ok(rows) if open.reread && rows.is_empty() && open.rows == 0 && page.envelope.total > Some(0) => {
+                    let path = self.spec.path;
+                    Err(Error::Protocol(format!(
+                        "{path}: totalCount is not 0, yet there are no rows where they used to be"
+                    )))
+                }
                 Ok(rows) => Ok(Some(self.take(open, &page, rows, seen))),
-                Err(error) => self.divide(open, error).map(Some),
+                Err(error) => self.divide(open, error).await.map(Some),
             },
             // A token is no longer good: its window from the start, once. What was sent is known, so this repeats nothing.
             Err(Error::TokenRefused(reason) | Error::Protocol(reason)) if open.page.is_some() && !self.restarted => {
@@ -92,7 +133,7 @@ impl<'a> WindowReader<'a> {
                 self.restarted = true;
                 Ok(Some(self.again(self.halved(&open).unwrap_or(open))))
             }
-            Err(error @ Error::Unreadable { .. }) => self.divide(open, error).map(Some),
+            Err(error @ Error::Unreadable { .. }) => self.divide(open, error).await.map(Some),
             Err(error) => Err(error),
         }
     }
@@ -102,42 +143,43 @@ impl<'a> WindowReader<'a> {
         if self.state.finished {
             return None;
         }
-        let now = self.task.client.now().trunc_subsecs(0);
-        let oldest = self.spec.keeps.map(|keeps| now - keeps + LOOK_BACK_MARGIN);
+        let oldest = self.oldest();
         let kept = |at: DateTime<Utc>| oldest.map_or(at, |oldest| at.max(oldest));
-        let overlap = self.overlap();
+        let (overlap, settled) = (self.overlap(), self.settled());
         let windows = &mut self.state.windows;
         if let Some(open) = windows.open.take_if(|open| kept(open.from) == open.from) {
             return Some(open);
         }
         windows.open = None;
-        let settled = now - self.task.settings.settle.unwrap_or(SETTLE);
-        let first = match self.task.backfill {
-            Some(range) => range.from,
-            None => (now - self.task.settings.initial_lookback).min(settled),
-        };
-        let begun = windows.closed_to.map_or(kept(first), |closed_to| closed_to - overlap);
-        let since = *windows.since.get_or_insert(begun);
-        let closed_to = *windows.closed_to.get_or_insert(since);
+        let (since, closed_to) = (windows.since?, windows.closed_to?);
         let begin = kept(closed_to);
         if begin > closed_to {
             tracing::warn!(from = %closed_to, to = %begin, "gap: mimecast no longer keeps what was logged in between");
             self.gap = Some(Gap { from: closed_to, to: begin });
         }
         let end = self.task.backfill.map_or(settled, |range| settled.min(range.to));
+        if self.target.is_none() && end + CLOCK_GRAIN < begin && self.task.backfill.is_none() {
+            // Our clock is behind the one that `closed_to` goes by: the answer to a short window will tell it.
+            return Some(self.reading(kept((begin - overlap).max(since)), begin + TimeDelta::seconds(1)));
+        }
         // All up to the run's first end; what has come since is worth a request only when it is some time.
         let target = *self.target.get_or_insert(end);
         let least = if begin < target.min(end) { TimeDelta::seconds(1) } else { SHORTEST };
         if end - begin < least {
             return None;
         }
-        let to = end.min(begin + LONGEST);
-        let from = kept((begin - overlap).max(since));
-        Some(Open { from, to, page: None, rows: 0, reading: 0 })
+        Some(self.reading(kept((begin - overlap).max(since)), end.min(begin + LONGEST)))
+    }
+
+    /// A reading of `[from, to)` from its first page on.
+    fn reading(&mut self, from: DateTime<Utc>, to: DateTime<Utc>) -> Open {
+        let windows = &mut self.state.windows;
+        windows.readings += 1;
+        Open { from, to, page: None, rows: 0, total: None, reading: windows.readings, reread: false }
     }
 
     async fn page(&self, open: &Open) -> Result<Page, Error> {
-        let size = self.task.settings.page_size.unwrap_or(self.spec.page_size);
+        let size = self.page_size();
         let pagination = match &open.page {
             // A token holds its page size: another size is for the next window.
             Some((token, size)) => json!({"pageSize": size, "pageToken": token}),
@@ -155,10 +197,16 @@ impl<'a> WindowReader<'a> {
     /// Takes a page in: its new rows, and where the reading stands after it.
     fn take(&mut self, mut open: Open, page: &Page, rows: Vec<Bytes>, seen: &mut Seen) -> Portion {
         self.trouble = None;
+        self.readable = true;
+        let moved = open.page.is_some() && self.before.is_none() && open.total != page.envelope.total;
+        if moved {
+            tracing::warn!(window = open.label(), "rows have moved since the last run, reading the window again");
+            return self.again(open);
+        }
         seen.begin(open.label());
         let mut portion = Portion { gap: self.gap.take(), ..Portion::default() };
         let hashes: Vec<u128> = rows.iter().map(content_hash).collect();
-        let repeated = self.repeated(&hashes, page.envelope.total);
+        let repeated = self.repeated(&hashes, &open, page.envelope.total);
         portion.duplicates = repeated as u64;
         let mut marks = Vec::with_capacity(rows.len());
         let mut fresh = Vec::new();
@@ -169,6 +217,7 @@ impl<'a> WindowReader<'a> {
             }
             let line = json::compact(row);
             let id = self.spec.id.filter(|_| line.is_ok()).and_then(|id| json::string_member(row, id));
+            let id = id.filter(|id| !id.is_empty());
             let verdict = match (id, &line) {
                 (Some(id), _) => seen.identity(name_hash(&id)),
                 (None, Ok(_)) => seen.content(*hash),
@@ -188,15 +237,19 @@ impl<'a> WindowReader<'a> {
             }
         }
         open.rows += (rows.len() - repeated) as u64;
+        self.shrunk |= self.before.as_ref().is_some_and(|(_, earlier)| page.envelope.total < Some(*earlier));
+        open.total = page.envelope.total;
         self.before = page.envelope.total.map(|total| (hashes, total));
         let missing = page.envelope.total.is_some_and(|total| total > open.rows);
         self.empty_pages = if rows.is_empty() { self.empty_pages + 1 } else { 0 };
         let stamp = stamp(open.to);
         // The last page may carry a token too, then with no rows behind it.
         let goes_on = !rows.is_empty() || (missing && self.empty_pages <= EMPTY_PAGES);
+        // A token that leads to itself leads nowhere.
+        let goes_on = goes_on && page.envelope.next.as_ref() != open.page.as_ref().map(|(token, _)| token);
         match &page.envelope.next {
             Some(token) if goes_on => {
-                let size = self.task.settings.page_size.unwrap_or(self.spec.page_size);
+                let size = self.page_size();
                 let size = open.page.as_ref().map_or(size, |(_, size)| *size);
                 // All rows of the page: should the reading go on in another run, that one has to know what it had.
                 portion.marks.push(Marks { stamp, label: Some(open.label()), marks });
@@ -217,11 +270,13 @@ impl<'a> WindowReader<'a> {
     fn close(&mut self, open: Open, page: &Page, missing: bool) {
         self.before = None;
         self.empty_pages = 0;
-        if missing {
+        // A row that went away while its list was paged has pulled another one past us.
+        if std::mem::take(&mut self.shrunk) || missing {
             let (total, rows) = (page.envelope.total.unwrap_or_default(), open.rows);
-            tracing::warn!(total, rows, window = open.label(), "the window has more rows than its pages gave");
-            if open.reading == 0 {
-                self.state.windows.open = Some(Open { page: None, rows: 0, reading: 1, ..open });
+            tracing::warn!(total, rows, window = open.label(), "the window may have more rows than its pages gave");
+            if !open.reread {
+                let again = self.reading(open.from, open.to);
+                self.state.windows.open = Some(Open { reread: true, ..again });
                 return;
             }
         }
@@ -235,8 +290,15 @@ impl<'a> WindowReader<'a> {
 
     /// How many rows at the front of a page are the last ones of the page before: a late row has moved the offsets that
     /// page tokens stand for. `totalCount` tells this from equal rows.
-    fn repeated(&self, hashes: &[u128], total: Option<u64>) -> usize {
+    fn repeated(&self, hashes: &[u128], open: &Open, total: Option<u64>) -> usize {
         let (Some((before, earlier)), Some(total)) = (&self.before, total) else { return 0 };
+        let surplus = open.rows + hashes.len() as u64 > total;
+        let varied = hashes.iter().any(|hash| Some(hash) != hashes.first());
+        if hashes == before && (surplus || (varied && !open.reread)) {
+            // The same page once more. Should its rows be there twice after all, they are missing at the end, and the second
+            // reading takes every row as it comes.
+            return hashes.len();
+        }
         let grown = usize::try_from(total.saturating_sub(*earlier)).unwrap_or(usize::MAX);
         let most = grown.min(before.len()).min(hashes.len());
         (1..=most).rev().find(|count| before[before.len() - count..] == hashes[..*count]).unwrap_or(0)
@@ -244,15 +306,22 @@ impl<'a> WindowReader<'a> {
 
     /// An answer that stays broken: no overlap, then half the window, down to a second; then it is a dead letter and the
     /// rest goes on.
-    fn divide(&mut self, open: Open, error: Error) -> Result<Portion, Error> {
+    async fn divide(&mut self, open: Open, error: Error) -> Result<Portion, Error> {
         let Error::Unreadable { raw, reason } = error else { return Err(error) };
-        let begin = self.begin(&open);
+        let begin = self.unread_from(&open);
         let smaller = if open.from < begin { Some(Open { from: begin, ..open.clone() }) } else { self.halved(&open) };
         if let Some(smaller) = smaller {
             tracing::warn!(%reason, window = smaller.label(), "broken page, reading a smaller window");
             self.trouble = Some(reason);
             return Ok(self.again(smaller));
         }
+        if !self.readable {
+            // One row can spoil its own second only: where another second is as bad, it is the answers that are broken.
+            let (from, to) = (open.to + TimeDelta::seconds(1), open.to + TimeDelta::seconds(2));
+            let probe = self.reading(from, to);
+            self.page(&probe).await.and_then(|page| page.envelope.rows(self.spec.rows))?;
+        }
+        self.trouble = None;
         let letter = self.dead_letter(&open, raw, reason);
         self.state.windows.closed_to = Some(open.to);
         self.state.windows.open = None;
@@ -261,13 +330,13 @@ impl<'a> WindowReader<'a> {
 
     /// The same beginning with half of what is new, or `None` below two seconds.
     fn halved(&self, open: &Open) -> Option<Open> {
-        let begin = self.begin(open);
+        let begin = self.unread_from(open);
         let half = TimeDelta::seconds((open.to - begin).num_seconds() / 2);
         (half >= TimeDelta::seconds(1)).then(|| Open { to: begin + half, ..open.clone() })
     }
 
     /// Where a window's overlap ends and what is new in it begins.
-    fn begin(&self, open: &Open) -> DateTime<Utc> {
+    fn unread_from(&self, open: &Open) -> DateTime<Utc> {
         self.state.windows.closed_to.map_or(open.from, |closed_to| closed_to.max(open.from))
     }
 
@@ -279,8 +348,29 @@ impl<'a> WindowReader<'a> {
     /// Starts `open` over as a reading of its own.
     fn again(&mut self, open: Open) -> Portion {
         self.before = None;
-        self.state.windows.open = Some(Open { page: None, rows: 0, reading: open.reading + 1, ..open });
+        self.shrunk = false;
+        let again = self.reading(open.from, open.to);
+        self.state.windows.open = Some(Open { reread: open.reread, ..again });
         Portion { state: self.state.clone(), ..Portion::default() }
+    }
+
+    fn page_size(&self) -> u32 {
+        self.task.settings.page_size.map_or(self.spec.page_size, |size| size.min(LARGEST_PAGE_SIZE))
+    }
+
+    /// The server's time, in the whole seconds that requests have.
+    fn now(&self) -> DateTime<Utc> {
+        self.task.client.now().trunc_subsecs(0)
+    }
+
+    /// Where a window may end now.
+    fn settled(&self) -> DateTime<Utc> {
+        self.now() - self.task.settings.settle.unwrap_or(SETTLE)
+    }
+
+    /// The oldest that the API still gives.
+    fn oldest(&self) -> Option<DateTime<Utc>> {
+        self.spec.keeps.map(|keeps| self.now() - keeps + LOOK_BACK_MARGIN)
     }
 
     fn overlap(&self) -> TimeDelta {

@@ -65,6 +65,10 @@ struct State {
     /// How many bytes one connection may carry, and how many portions have gone well since that was set.
     portion: usize,
     proven: u32,
+    /// The receiver is plain, or has once read all and closed in order. Until then its kernel's acknowledgement says too little:
+    /// in TLS 1.3 a server looks at our certificate only after the handshake has ended for us, and may refuse it with our
+    /// lines unread.
+    welcome: bool,
 }
 
 /// A connection for the next send, perhaps still being opened.
@@ -91,13 +95,14 @@ impl Syslog {
                 "accepted: `acknowledged` is possible on Linux only; use `closed`".to_owned(),
             ));
         }
+        let welcome = url.scheme() == "tcp";
         Ok(Self {
             target: Arc::new(Target::parse(url, credentials)?),
             line: Line::new(options)?,
             gzip: options.gzip,
             accepted: options.accepted,
             connections: options.connections,
-            state: Mutex::new(State { spares: Vec::new(), portion: usize::MAX, proven: 0 }),
+            state: Mutex::new(State { spares: Vec::new(), portion: usize::MAX, proven: 0, welcome }),
         })
     }
 
@@ -155,9 +160,9 @@ impl Syslog {
         }
         let mut stream = self.connection(by).await?;
         match self.carry(&mut stream, batches, &portion, by).await {
-            Ok(()) => {
+            Ok(open) => {
                 self.grow();
-                if self.accepted == Accepted::Acknowledged {
+                if open {
                     self.keep(async { Ok(stream) });
                 }
                 Ok(portion)
@@ -174,22 +179,23 @@ impl Syslog {
         }
     }
 
-    /// Writes a portion and waits until it counts as accepted.
+    /// Writes a portion and waits until it counts as accepted; whether the connection is still open then.
     async fn carry(
         &self,
         stream: &mut Stream,
         batches: &[Batch<'_>],
         portion: &Portion,
         by: Instant,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let late = |text: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, text);
         let written = timeout_at(by, self.write(stream, batches, portion)).await;
         written.map_err(late("the receiver takes no more data"))??;
         let by = by.min(Instant::now() + CLOSE);
-        if self.accepted == Accepted::Acknowledged {
+        if self.accepted == Accepted::Acknowledged && self.state().welcome {
             let known = timeout_at(by, acknowledged(stream, false)).await;
             known.map_err(late("the receiver's kernel does not acknowledge what was sent"))??;
-            return stream.silent().await;
+            stream.silent().await?;
+            return Ok(true);
         }
         stream.shutdown().await?;
         let target = self.target.clone();
@@ -204,7 +210,9 @@ impl Syslog {
         });
         closed
             .await
-            .map_err(late("the receiver does not close after our end, so whether it has read all is unknown"))?
+            .map_err(late("the receiver does not close after our end, so whether it has read all is unknown"))??;
+        self.state().welcome = true;
+        Ok(false)
     }
 
     async fn write(&self, stream: &mut Stream, batches: &[Batch<'_>], portion: &Portion) -> io::Result<()> {

@@ -265,17 +265,19 @@ async fn nothing_is_sent_once_the_deadline_has_come() {
 }
 
 #[tokio::test]
-async fn acknowledged_keeps_the_connection() {
-    for receiver in receivers(How::NeverClose).await {
+async fn acknowledged_keeps_the_connection_once_the_receiver_has_taken_us() {
+    for receiver in receivers(How::Orderly).await {
         let sink = open(&receiver, &Options { accepted: Accepted::Acknowledged, ..options() });
-        let sent = lines(2_000, 300);
-        assert_complete(&send(&sink, &sent[..1_000], later()).await, &[1_000]);
-        assert_complete(&send(&sink, &sent[1_000..], later()).await, &[1_000]);
+        let sent = lines(3_000, 300);
+        for part in sent.chunks(1_000) {
+            assert_complete(&send(&sink, part, later()).await, &[1_000]);
+        }
         drop(sink);
         receiver.idle(0).await;
-        let ended = receiver.ended();
-        assert_eq!(ended.len(), 1);
-        assert_eq!(events(&ended[0].bytes, TABLE), sent);
+        // By TLS the first is closed in order: until then the receiver may not have looked at our certificate.
+        let carried: Vec<_> = receiver.ended().iter().map(|one| events(&one.bytes, TABLE)).collect();
+        assert!(carried.len() <= 2 && carried.last().unwrap().len() >= 2_000, "{} connections", carried.len());
+        assert_eq!(carried.concat(), sent);
     }
 }
 

@@ -29,6 +29,8 @@ use crate::{Clock, Error, sign};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for one file.
 const FILE_TIMEOUT: Duration = Duration::from_secs(120);
+/// The most that the server's clock may differ from ours and be believed.
+const LARGEST_OFFSET_MS: i64 = 6 * 60 * 60 * 1000;
 /// What a file may hold in memory; above it the body goes to a temporary file.
 const IN_MEMORY: usize = 8 << 20;
 /// A file above this size is no JSON answer in a file's place.
@@ -218,7 +220,8 @@ impl Client {
             let (at, (file, small)) = (received.at, received.file()?);
             // Nothing new is an envelope without data, or an empty body.
             let nothing = match small {
-                Some(body) => body.is_empty() || Envelope::read(&body).map_err(Fault::again)?.is_some(),
+                // A document that breaks off is a file too: what it holds is a dead letter's business.
+                Some(body) => body.is_empty() || matches!(Envelope::read(&body), Ok(Some(_))),
                 None => false,
             };
             Ok(FileAnswer { file: (!nothing).then_some(file), name, next, at })
@@ -233,8 +236,11 @@ impl Client {
     pub async fn listing(&self, path: &str, query: &[(&str, &str)], until: Instant) -> Result<Listing, Error> {
         self.call(&Call::Get { path, query }, until, |received| {
             let (at, body) = (received.at, received.page()?);
-            let listing: Listing = serde_json::from_slice(&body)
-                .map_err(|e| Fault::again(Error::Protocol(format!("{path}: no listing ({e}), {}", start(&body)))))?;
+            // The parser's text or the body may show a signed link.
+            let listing: Listing = serde_json::from_slice(&body).map_err(|e| {
+                let (line, column) = (e.line(), e.column());
+                Fault::again(Error::Protocol(format!("{path}: no listing of links (line {line}, column {column})")))
+            })?;
             Ok(Listing { at, ..listing })
         })
         .await
@@ -243,10 +249,13 @@ impl Client {
     /// The file behind a signed link. No credentials are sent: the signature in the link is all.
     ///
     /// # Errors
-    /// `LinkGone` for 403 and 404; else any of [`Error`], after retries within the time left.
+    /// `Unreadable` for a link that nobody should follow, `LinkGone` for 403, 404, 410 and 400 (as S3 answers an expired link); else any of [`Error`], after retries within the time left.
     pub async fn download(&self, link: &Link, until: Instant) -> Result<SpooledTempFile, Error> {
         // Plain http only from a simulator, which is itself on loopback.
-        check_url(&link.url).map_err(|e| Error::Protocol(e.to_string()))?;
+        check_url(&link.url).map_err(|_| Error::Unreadable {
+            raw: Bytes::copy_from_slice(link.path().as_bytes()),
+            reason: "a link that is no https:// URL".to_owned(),
+        })?;
         self.call(&Call::Link(link), until, |received| Ok(received.file()?.0)).await
     }
 
@@ -296,6 +305,7 @@ impl Client {
         };
         let response = self.send(request, longest, until).await.map_err(|e| e.at(call.origin()))?;
         let (status, at) = (response.status(), self.now());
+        tracing::debug!(origin = call.origin(), status = status.as_u16(), "mimecast answered");
         let headers = response.headers().clone();
         let link = matches!(call, Call::Link(_));
         let file = matches!(call, Call::Link(_) | Call::Post { file: true, .. });
@@ -321,7 +331,9 @@ impl Client {
         if let Some(server) = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) {
             // `Date` has whole seconds: half a second is its mean error.
             let offset = server.timestamp_millis() + 500 - self.shared.clock.now().timestamp_millis();
-            self.shared.offset.store(if offset.abs() < 2000 { 0 } else { offset }, Relaxed);
+            // What differs more is nobody's clock but a mistake, and must not carry a checkpoint away.
+            let believed = if (2_000..=LARGEST_OFFSET_MS).contains(&offset.abs()) { offset } else { 0 };
+            self.shared.offset.store(believed, Relaxed);
         }
         Ok(response)
     }
@@ -424,8 +436,11 @@ fn file_name(disposition: &str) -> Option<String> {
     name.rsplit(['/', '\\']).next().map(str::to_owned)
 }
 
-/// The first characters of an answer that nobody expected.
+/// The first characters of an answer that nobody expected; of JSON none, as it may hold tokens.
 fn start(body: &[u8]) -> String {
+    if body.trim_ascii_start().first() == Some(&b'{') {
+        return format!("{} bytes of JSON", body.len());
+    }
     let shown: String = String::from_utf8_lossy(body.get(..body.len().min(80)).unwrap_or_default())
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })

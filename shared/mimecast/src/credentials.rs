@@ -148,7 +148,7 @@ impl Credentials {
             .iter()
             .find(|(name, _)| *name == region)
             .map(|(_, host)| format!("https://{host}"))
-            .ok_or_else(|| configuration(format!("{origin} is `{region}`; it must be one of {}", names(regions))))
+            .ok_or_else(|| configuration(format!("{origin} must be one of {}", names(regions))))
     }
 }
 
@@ -160,9 +160,7 @@ pub(crate) fn check_url(url: &str) -> Result<(), Error> {
     match parsed.scheme() {
         "https" => Ok(()),
         "http" if loopback => Ok(()),
-        scheme => Err(configuration(format!(
-            "the Mimecast URL to {host} is `{scheme}://`; only https:// is allowed (http:// for a loopback address)"
-        ))),
+        _ => Err(configuration("the Mimecast URL must be https:// (http:// for a loopback address only)")),
     }
 }
 

@@ -80,7 +80,8 @@ impl Envelope {
             match key {
                 b"meta" => {
                     envelope = true;
-                    meta = serde_json::from_slice(value).map_err(|e| unreadable(format!("meta: {e}")))?;
+                    meta =
+                        serde_json::from_slice(value).map_err(|_| unreadable("meta is not understood".to_owned()))?;
                 }
                 b"fail" => envelope = true,
                 b"data" => data = body.slice_ref(value),
@@ -141,8 +142,7 @@ pub(crate) fn complaint(body: &[u8]) -> Option<Complaint> {
                     serde_json::from_slice::<Meta>(value).ok().and_then(|m| m.status).filter(|status| *status != 200);
                 continue;
             }
-            b"fail" => serde_json::from_slice(value).unwrap_or_default(),
-            b"error" => serde_json::from_slice(value).map(|fault| vec![fault]).unwrap_or_default(),
+            b"fail" | b"error" => faults(value),
             _ => continue,
         };
         let details = faults.into_iter().flat_map(|fault| {
@@ -157,6 +157,16 @@ pub(crate) fn complaint(body: &[u8]) -> Option<Complaint> {
         }
     }
     (complaint.status.is_some() || !complaint.code.is_empty()).then_some(complaint)
+}
+
+/// A list of faults or a single one; what has another form is a fault that nobody can name.
+fn faults(value: &[u8]) -> Vec<Fault> {
+    let list = serde_json::from_slice::<Option<Vec<Fault>>>(value).map(Option::unwrap_or_default);
+    let single = || serde_json::from_slice(value).map(|fault| vec![fault]);
+    list.or_else(|_| single()).unwrap_or_else(|_| {
+        let message = "a complaint in a form that is not known".to_owned();
+        vec![Fault { message: Some(message), ..Fault::default() }]
+    })
 }
 
 impl std::fmt::Display for Complaint {
@@ -218,6 +228,9 @@ mod tests {
         assert_eq!(of(r#"{"meta":{"status":404},"data":[],"fail":[]}"#), some(Some(404), "", ""));
         assert_eq!(of(r#"{"meta":{"status":200},"fail":[{"key":{},"errors":[]}]}"#), None);
         assert_eq!(of(r#"{"meta":{"status":200},"data":[],"fail":[]}"#), None);
+        assert_eq!(of(r#"{"fail":{"code":"a","message":"m"}}"#), some(None, "a", "m"));
+        assert_eq!(of(r#"{"meta":{"status":200},"fail":"sorry"}"#).map(|found| found.1), Some("no code".into()));
+        assert_eq!(of(r#"{"meta":{"status":200},"fail":null}"#), None);
         assert_eq!(of("<html>"), None);
     }
 }

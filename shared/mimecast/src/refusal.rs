@@ -66,7 +66,7 @@ pub(crate) fn check(
         text = format!("{text} (request {id})");
     }
     Err(match (code, &complaint) {
-        (403 | 404, _) if link => Fault::last(Error::LinkGone(text)),
+        (400 | 403 | 404 | 410, _) if link => Fault::last(Error::LinkGone(text)),
         (_, Some(complaint)) if is_about_keys(complaint) => Fault::last(Error::Credentials(text)),
         (401 | 418, _) => Fault::last(Error::Credentials(text)),
         (403, _) => Fault::last(Error::Permission(text)),

@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, Read, Seek};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::DateTime;
@@ -11,7 +12,7 @@ use mimecast::{Error, Link, json};
 use tempfile::SpooledTempFile;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Content, Step, StreamReader, TRIES, origin, spool, whole};
+use super::{Content, GONE, Step, StreamReader, TRIES, origin, spool, whole};
 use crate::deliver::{BATCH_BYTES, BATCH_LINES};
 use crate::portion::{DeadLetter, Event, Portion};
 use crate::seen::{Seen, Verdict, content_hash, name_hash, place_hash};
@@ -31,6 +32,8 @@ enum Fetched {
     File(SpooledTempFile),
     /// The answer it is in has to be asked for again.
     Again,
+    /// It has to be fetched in another run.
+    Later,
     Rejected(Bytes, String),
 }
 
@@ -53,13 +56,16 @@ impl StreamReader<'_> {
         let origin = origin(feed, &name);
         let fetched = match content {
             Content::Inner(index) => self.extract(index),
-            Content::Linked(link) => self.fetch(&link, mark).await?,
+            Content::Linked(link) => self.fetch(feed, &link, mark).await?,
         };
         let mut file = match fetched {
             Fetched::File(file) => file,
             Fetched::Again => return Ok(Step::Again),
+            // That it failed has to be kept: a portion without events.
+            Fetched::Later => return Ok(Step::Portion(self.delivered())),
             Fetched::Rejected(raw, reason) => {
-                return Ok(Step::Portion(self.rejected_file(mark, raw, reason, origin, seen)));
+                let table = self.table(feed, &name, &[]).0;
+                return Ok(Step::Portion(self.rejected_file(mark, &table, raw, reason, origin, seen)));
             }
         };
         let mut head = vec![0; 64 << 10];
@@ -75,7 +81,9 @@ impl StreamReader<'_> {
                 return Ok(Step::Portion(self.finished(mark, seen)));
             }
             let raw = whole(&mut file)?;
-            return Ok(Step::Portion(self.rejected_file(mark, raw, "unknown file format".into(), origin, seen)));
+            let (table, _) = self.table(feed, &name, &[]);
+            let reason = "unknown file format".to_owned();
+            return Ok(Step::Portion(self.rejected_file(mark, &table, raw, reason, origin, seen)));
         };
         if by_file && inner {
             mark = identity(&name, format, &mut file).map_err(spool)?;
@@ -91,6 +99,9 @@ impl StreamReader<'_> {
         {
             open.place = open.pieces.skip(*place).map_err(spool)?;
         }
+        // Equal rows are numbered within one file, as often as it is opened.
+        self.opened += 1;
+        seen.begin(self.opened.to_string());
         self.file = Some(open);
         Ok(Step::Again)
     }
@@ -111,7 +122,7 @@ impl StreamReader<'_> {
     }
 
     /// The file behind a link.
-    async fn fetch(&mut self, link: &Link, mark: u128) -> Result<Fetched, Error> {
+    async fn fetch(&mut self, feed: &Feed, link: &Link, mark: u128) -> Result<Fetched, Error> {
         let mut tries = 0;
         loop {
             tries += 1;
@@ -122,12 +133,23 @@ impl StreamReader<'_> {
                     *gone += 1;
                     if *gone < TRIES {
                         tracing::warn!(%reason, "asking for fresh links");
+                        tokio::time::sleep(Duration::from_millis(500)).await;
                         self.answer = None;
                         return Ok(Fetched::Again);
                     }
-                    let raw = Bytes::copy_from_slice(link.path().as_bytes());
-                    return Ok(Fetched::Rejected(raw, format!("{reason}; {TRIES} fresh links were refused")));
+                    let reason = format!("{reason}; {TRIES} fresh links were refused");
+                    let now = self.task.client.now();
+                    let since = *self.position(feed).gone.get_or_insert(now);
+                    if now - since > GONE {
+                        return Ok(Fetched::Rejected(Bytes::copy_from_slice(link.path().as_bytes()), reason));
+                    }
+                    // Its store may be out of reach for a while: the other files go on, and this one is tried next time.
+                    if let Some(answer) = &mut self.answer {
+                        answer.unfinished = Some(reason);
+                    }
+                    return Ok(Fetched::Later);
                 }
+                Err(Error::Unreadable { raw, reason }) => return Ok(Fetched::Rejected(raw, reason)),
                 Err(error) => return Err(error),
             };
             let raw = if tries < TRIES { None } else { Some(whole(&mut file)?) };
@@ -144,7 +166,6 @@ impl StreamReader<'_> {
         let mut portion = Portion::default();
         let (mut bytes, mut fresh) = (0, Vec::new());
         let by_file = self.spec.identity == Identity::File;
-        seen.begin(format!("{:032x}", file.mark));
         while portion.events.len() + portion.rejected.len() < BATCH_LINES && bytes < BATCH_BYTES {
             let Some(piece) = file.pieces.next().map_err(spool)? else {
                 if by_file {
@@ -234,8 +255,17 @@ impl StreamReader<'_> {
         Portion { marks, ..self.delivered() }
     }
 
-    fn rejected_file(&self, mark: u128, raw: Bytes, reason: String, origin: String, seen: &mut Seen) -> Portion {
-        Portion { rejected: self.rejected(raw, reason, origin).rejected, ..self.finished(mark, seen) }
+    fn rejected_file(
+        &self,
+        mark: u128,
+        table: &str,
+        raw: Bytes,
+        reason: String,
+        origin: String,
+        seen: &mut Seen,
+    ) -> Portion {
+        let letter = DeadLetter { raw, reason, table: table.to_owned(), origin };
+        Portion { rejected: vec![letter], ..self.finished(mark, seen) }
     }
 }
 
