@@ -297,3 +297,22 @@ async fn devo_faults_lose_nothing_and_repeat_nothing() {
         world.assert_delivered(&expected);
     }
 }
+
+#[tokio::test]
+async fn an_event_larger_than_devo_takes_is_a_dead_letter_and_the_others_arrive() {
+    use simulator::devo::{Fault, Kind};
+    let mut world = World::new(Api::V2).await;
+    let large = format!(r#"{{"n":2,"pad":"{}"}}"#, "x".repeat(500));
+    for row in [r#"{"n":1}"#, &large, r#"{"n":3}"#] {
+        world.mimecast.push("url", now() - chrono::TimeDelta::minutes(5), row);
+    }
+    world.devo.fault(Fault::new(Kind::TooLarge { max_bytes: 300 }).times(usize::MAX));
+    assert_eq!(counts(&world.run("url").await), serde_json::json!(["caught_up", 2, 0, 1]));
+    let lines = [r#"{"n":1}"#, r#"{"n":3}"#].map(str::to_owned).to_vec();
+    world.assert_delivered(&[(URL.to_owned(), lines)].into());
+    let [(raw, reason)] = &world.dead_letters("url").await[..] else { panic!("one dead letter") };
+    assert!(*raw == large.as_bytes() && reason.contains("too large"), "{reason}");
+    // It is known from now on: the overlap does not reject it again.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(world.run("url").await["rejected"], 0);
+}
