@@ -117,7 +117,7 @@ async fn a_short_deadline_makes_progress_until_all_is_there() {
         loop {
             runs += 1;
             assert!(runs < 100, "{source} does not get there");
-            let deadline = Deadline::In(Duration::from_millis(1500));
+            let deadline = Deadline::In(Duration::from_millis(2500));
             match world.invoke_with(source, "{}", deadline).await {
                 Outcome::Answer(answer) if answer["status"] == "caught_up" => break,
                 Outcome::Answer(answer) => assert_eq!(answer["status"], "more"),

@@ -85,8 +85,8 @@ async fn a_late_row_between_two_runs_of_one_window_doubles_nothing() {
             world.mimecast.push(source, now() - TimeDelta::minutes(100 - n as i64), line);
         }
         let path = if source == "url" { "/api/ttp/url" } else { "/api/archive/get-view" };
-        world.mimecast.fault(Fault::new(path, FaultKind::Hang(Duration::from_secs(3))).skip(1));
-        world.invoke_with(source, "{}", Deadline::In(Duration::from_millis(2500))).await;
+        world.mimecast.fault(Fault::new(path, FaultKind::Hang(Duration::from_secs(6))).skip(1));
+        world.invoke_with(source, "{}", Deadline::In(Duration::from_secs(5))).await;
         world.stop(source);
         world.mimecast.clear_faults();
         let row = r#"{"n":100}"#.to_owned();

@@ -116,12 +116,13 @@ async fn a_page_token_keeps_its_window_and_page_size() {
     let mut world = World::new(Api::V2).await;
     let expected = data::lively(&world.mimecast, 1, now(), 2);
     world.set("PAGE_SIZE", "5");
-    world.mimecast.fault(Fault::new("/api/ttp/url", FaultKind::Hang(Duration::from_millis(900))).skip(2));
-    let first = world.invoke_with("url", "{}", Deadline::In(Duration::from_millis(1900))).await;
+    world.mimecast.fault(Fault::new("/api/ttp/url", FaultKind::Hang(Duration::from_secs(6))).skip(2));
+    let first = world.invoke_with("url", "{}", Deadline::In(Duration::from_secs(5))).await;
     let Outcome::Answer(answer) = &first else { panic!("{first:?}") };
     assert_eq!(answer["status"], "more", "{answer}");
     assert!(answer["checkpoint"]["windows"]["open"]["page"].is_array(), "{answer}");
     world.stop("url");
+    world.mimecast.clear_faults();
     world.set("PAGE_SIZE", "9");
     world.mimecast.clear_requests();
     world.run("url").await;
