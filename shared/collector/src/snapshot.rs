@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::portion::{DeadLetter, Event, Portion};
 use crate::reader::Task;
-use crate::seen::{Seen, UNMARKED, content_hash};
+use crate::seen::{Seen, UNMARKED, content_hash, name_hash};
 use crate::source::Snapshot;
 use crate::state::State;
 
@@ -45,7 +45,9 @@ impl<'a> SnapshotReader<'a> {
         for row in page.envelope.rows(self.spec.rows)? {
             let (line, id) = match json::compact(&row) {
                 Ok(line) => {
-                    let id = self.spec.id.map(|id| json::string_member(&line, id).unwrap_or_default());
+                    // By its hash: ids may be long, and an item has to hold them all.
+                    let hashed = |id: String| format!("{:032x}", name_hash(&id));
+                    let id = self.spec.id.map(|id| json::string_member(&line, id).map(hashed).unwrap_or_default());
                     (line, id)
                 }
                 Err(reason) => {
