@@ -12,6 +12,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::{TransactWriteItemsError, TransactWriteItemsOutput};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
@@ -106,11 +107,7 @@ impl Store {
         until: DateTime<Utc>,
     ) -> Result<Option<Lease>, Error> {
         let outcome = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", text(&key.pk))
-            .key("sk", text(&key.sk))
+            .update(&key)
             .update_expression("SET lease_until = :until, #owner = :owner ADD epoch :one")
             .condition_expression(
                 "(attribute_not_exists(lease_until) OR lease_until < :now OR #owner = :owner) \
@@ -159,11 +156,7 @@ impl Store {
     pub(crate) async fn release(&self, tenant: &str, source: &str) -> Result<(), Error> {
         let key = Key::new(tenant, source, None, TimeDelta::zero());
         let outcome = self
-            .client
-            .update_item()
-            .table_name(&self.table)
-            .key("pk", text(&key.pk))
-            .key("sk", text(&key.sk))
+            .update(&key)
             .update_expression("SET lease_until = :released")
             .condition_expression("attribute_exists(lease_until)")
             .expression_attribute_values(":released", number(0))
@@ -174,6 +167,11 @@ impl Store {
             Err(error) => Err(self.failed("ending the lease", error)),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// An update of the checkpoint item.
+    fn update(&self, key: &Key) -> UpdateItemFluentBuilder {
+        self.client.update_item().table_name(&self.table).key("pk", text(&key.pk)).key("sk", text(&key.sk))
     }
 
     fn failed<E, R>(&self, doing: &str, error: SdkError<E, R>) -> Error
@@ -253,11 +251,7 @@ impl Lease {
         let (expression, names, values) = self.advance(commit.state, commit.release, now)?;
         let outcome = self
             .store
-            .client
-            .update_item()
-            .table_name(&self.store.table)
-            .key("pk", text(&self.key.pk))
-            .key("sk", text(&self.key.sk))
+            .update(&self.key)
             .update_expression(expression)
             .condition_expression("epoch = :epoch")
             .set_expression_attribute_names(names)
