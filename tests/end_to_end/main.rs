@@ -12,6 +12,7 @@ mod bad_input;
 mod house;
 mod incremental;
 mod regressions;
+mod reports;
 mod settings;
 mod ways;
 mod windows;

@@ -50,6 +50,17 @@ pub enum Status {
     Busy,
 }
 
+impl Status {
+    /// The name, as in the answer.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CaughtUp => "caught_up",
+            Self::More => "more",
+            Self::Busy => "busy",
+        }
+    }
+}
+
 /// A half-open range of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Gap {

@@ -1,6 +1,7 @@
 //! What lives as long as the process: settings, the store, and per tenant the clients made from its secrets.
 
 use std::collections::HashMap;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
@@ -12,13 +13,17 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
+use crate::deliver::Counts;
 use crate::invocation::Invocation;
+use crate::report::Report;
 use crate::run::Run;
 use crate::source::{Kind, Source};
 use crate::{Answer, Error, ErrorType, Secrets, Settings, Store};
 
 /// The time a run takes at most when nobody gives it a deadline.
 const WITHOUT_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// The time that own logs may take: they are a courtesy.
+const OWN_LOGS_TIME: Duration = Duration::from_secs(5);
 
 /// Runs sources: each invocation is one run of one source for one tenant.
 pub struct Collector {
@@ -93,7 +98,40 @@ impl Collector {
         let default = || self.settings.tenant.clone();
         let invocation = Invocation::parse(event).map_err(|error| (error, default()))?;
         let tenant = invocation.tenant.clone().unwrap_or_else(default);
-        self.run(source, &tenant, &invocation, deadline).await.map_err(|error| (error, tenant))
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + WITHOUT_DEADLINE);
+        let (started, began) = (Instant::now(), self.clock.now());
+        let mut counts = Counts::default();
+        let outcome = self.run(source, &tenant, &invocation, deadline, &mut counts).await;
+        let report = Report {
+            source,
+            tenant: &tenant,
+            backfill: invocation.backfill.is_some(),
+            outcome: outcome.as_ref(),
+            counts: &counts,
+            began,
+            took: started.elapsed(),
+        };
+        self.publish(&report, deadline).await;
+        outcome.map_err(|error| (error, tenant))
+    }
+
+    /// Tells of an invocation that is over. What has become of it is decided, so nothing here can fail it.
+    async fn publish(&self, report: &Report<'_>, deadline: Instant) {
+        let now = self.clock.now();
+        if let Some(namespace) = &self.settings.metrics_namespace {
+            // Standard output may be a way out to Devo; Lambda takes metrics from both.
+            writeln!(io::stderr().lock(), "{}", report.metrics(namespace, now)).ok();
+        }
+        let account = self.accounts.lock().await.get(report.tenant).cloned();
+        if let (true, Some(account)) = (self.settings.own_logs, account) {
+            let lines = report.own_logs(now);
+            let batches: Vec<_> =
+                lines.iter().map(|(table, line)| devo::Batch { table, lines: vec![line.clone()] }).collect();
+            let until = deadline.min(Instant::now() + OWN_LOGS_TIME);
+            if let Some(error) = account.sink.send(&batches, until).await.failure {
+                tracing::warn!(%error, "own logs were not delivered");
+            }
+        }
     }
 
     async fn run(
@@ -101,9 +139,9 @@ impl Collector {
         source: &'static Source,
         tenant: &str,
         invocation: &Invocation,
-        deadline: Option<Instant>,
+        deadline: Instant,
+        counts: &mut Counts,
     ) -> Result<Answer, Error> {
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + WITHOUT_DEADLINE);
         let mut account = self.account(tenant, None).await?;
         loop {
             let backfill = invocation.backfill.as_ref();
@@ -117,12 +155,12 @@ impl Collector {
                 backfill,
                 settings: &self.settings,
                 store: &self.store,
-                mimecast: account.mimecast.counted(),
+                mimecast: account.mimecast.counted(&counts.calls),
                 sink: &account.sink,
                 clock: self.clock,
                 deadline,
             };
-            match run.run().await {
+            match run.run(counts).await {
                 Err(error) if matches!(error.error_type(), ErrorType::Credentials | ErrorType::DevoRejected) => {
                     // The secret may have been rotated: with another one, once more.
                     let renewed = self.account(tenant, Some(&account)).await?;

@@ -21,13 +21,19 @@ pub(crate) const BATCH_LINES: usize = 10_000;
 /// Most bytes, line ends included, that are sent between two commits.
 pub(crate) const BATCH_BYTES: usize = 8_000_000;
 
-/// What a run has got done.
+/// What an invocation has got done, also one that fails.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub events: u64,
+    /// Of the events, line ends included.
+    pub bytes: u64,
     pub duplicates: u64,
     pub rejected: u64,
+    /// Of Mimecast.
+    pub calls: mimecast::Calls,
     pub batches: u64,
+    /// Tries that Devo refused or that broke off.
+    pub refusals: u64,
     pub unknown_types: BTreeMap<String, u64>,
     pub gap: Option<Gap>,
     pub repeat: Option<Gap>,
@@ -134,11 +140,13 @@ impl Delivery<'_> {
         let batches: Vec<_> =
             tables.iter().map(|(table, events)| devo::Batch { table, lines: lines(events) }).collect();
         let delivery = self.sink.send(&batches, self.until).await;
+        self.counts.refusals += delivery.refusals;
         for ((_, events), count) in tables.iter().zip(delivery.settled) {
             let settled = events.get(..count).unwrap_or(events);
             sent.extend(settled.iter().map(|event| event.mark));
             self.counts.batches += u64::from(count > 0);
             self.counts.events += settled.len() as u64;
+            self.counts.bytes += settled.iter().map(|event| event.line.len() as u64 + 1).sum::<u64>();
             for event in settled {
                 if let Some(kind) = &event.unknown_type {
                     *self.counts.unknown_types.entry(kind.to_string()).or_default() += 1;
@@ -151,6 +159,7 @@ impl Delivery<'_> {
                 continue;
             };
             self.counts.events = self.counts.events.saturating_sub(1);
+            self.counts.bytes = self.counts.bytes.saturating_sub(event.line.len() as u64 + 1);
             let (raw, table, origin) = (event.line.clone(), table.to_string(), "devo".into());
             refused.push(DeadLetter { raw, reason, table, origin });
         }

@@ -137,8 +137,8 @@ impl Error {
                     .to_owned()
             }
             ErrorType::Checkpoint => {
-                "on AWS, check CHECKPOINT_TABLE and that the function's role has GetItem, PutItem, UpdateItem, DeleteItem, Query \
-                 and TransactWriteItems on it; the next run goes on from the last checkpoint"
+                "on AWS, check CHECKPOINT_TABLE and that the function's role may Query, PutItem and UpdateItem \
+                 on it; the next run goes on from the last checkpoint"
                     .to_owned()
             }
         }

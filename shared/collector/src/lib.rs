@@ -17,6 +17,7 @@ mod lambda;
 mod logging;
 mod portion;
 mod reader;
+mod report;
 mod run;
 mod secrets;
 mod seen;

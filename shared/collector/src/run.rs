@@ -34,8 +34,8 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Fetch, drop the known, send, accepted, then one commit; until caught up or near the deadline.
-    pub async fn run(&self) -> Result<Answer, Error> {
+    /// Fetch, drop the known, send, accepted, then one commit; until caught up or near the deadline. Adds to `counts`.
+    pub async fn run(&self, counts: &mut Counts) -> Result<Answer, Error> {
         let Some(mut lease) = self.acquire().await? else { return Ok(self.busy()) };
         let (fetch_until, send_until) = self.limits();
         let task = Task {
@@ -54,9 +54,8 @@ impl Run<'_> {
                 return Err(error);
             }
         };
-        let mut counts = Counts::default();
         let mut pending = Pending::default();
-        let mut delivery = Delivery { sink: self.sink, lease: &mut lease, until: send_until, counts: &mut counts };
+        let mut delivery = Delivery { sink: self.sink, lease: &mut lease, until: send_until, counts };
         let ended = loop {
             if Instant::now() >= fetch_until {
                 break Ok(Status::More);
@@ -130,7 +129,7 @@ impl Run<'_> {
         }
     }
 
-    fn answer(&self, status: Status, counts: Counts, state: &State) -> Answer {
+    fn answer(&self, status: Status, counts: &Counts, state: &State) -> Answer {
         let collected_to = match &self.source.kind {
             Kind::Window(_) => state.windows.closed_to,
             Kind::Stream(stream) => {
@@ -146,10 +145,10 @@ impl Run<'_> {
             events: counts.events,
             duplicates: counts.duplicates,
             rejected: counts.rejected,
-            requests: self.mimecast.requests(),
+            requests: counts.calls.requests(),
             batches: counts.batches,
             lag_seconds: collected_to.map(|instant| (self.now() - instant).num_seconds().max(0)),
-            unknown_types: counts.unknown_types,
+            unknown_types: counts.unknown_types.clone(),
             checkpoint: serde_json::to_value(state).unwrap_or_default(),
             gap: counts.gap,
             repeat: counts.repeat,
@@ -157,7 +156,7 @@ impl Run<'_> {
     }
 
     fn busy(&self) -> Answer {
-        let answer = self.answer(Status::Busy, Counts::default(), &State::default());
+        let answer = self.answer(Status::Busy, &Counts::default(), &State::default());
         Answer { lag_seconds: None, ..answer }
     }
 

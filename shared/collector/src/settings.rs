@@ -42,6 +42,10 @@ pub struct Settings {
     pub page_size: Option<u32>,
     /// `LOG_LEVEL`, else `AWS_LAMBDA_LOG_LEVEL`.
     pub log_level: Level,
+    /// `METRICS_NAMESPACE`: the CloudWatch namespace of the metrics; `None` for no metrics.
+    pub metrics_namespace: Option<String>,
+    /// `DEVO_OWN_LOGS`: whether each run also tells Devo of itself, as Devo's own collectors do.
+    pub own_logs: bool,
 }
 
 /// The form of the threat feeds.
@@ -146,6 +150,16 @@ impl Settings {
                 Some(_) => return Err(bad("PAGE_SIZE", "a whole number from 1 on")),
             },
             log_level: log_level(&lookup)?,
+            metrics_namespace: checked(
+                "METRICS_NAMESPACE",
+                "1 to 255 characters a-z A-Z 0-9 . - _ / #, not beginning with AWS/",
+                is_namespace,
+            )?,
+            own_logs: match get("DEVO_OWN_LOGS").as_deref() {
+                None | Some("off") => false,
+                Some("on") => true,
+                Some(_) => return Err(bad("DEVO_OWN_LOGS", "off or on")),
+            },
         })
     }
 
@@ -284,6 +298,13 @@ fn is_secret_id(text: &str) -> bool {
 
 fn is_host(text: &str) -> bool {
     !text.contains(|c: char| c == '/' || c == '\\' || c.is_whitespace() || c.is_control())
+}
+
+/// A namespace as CloudWatch takes it; `AWS/` is Amazon's.
+fn is_namespace(text: &str) -> bool {
+    text.len() <= 255
+        && !text.starts_with("AWS/")
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b".-_/#".contains(&c))
 }
 
 fn is_tag(text: &str) -> bool {

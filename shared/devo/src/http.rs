@@ -120,14 +120,18 @@ impl Http {
             let rest = &batch.lines[*settled..];
             let portion = self.portion.load(Relaxed);
             let sent = &rest[..leading(rest, limit.min(portion))];
-            let answer =
-                if size(sent) > MAX_BYTES { Answer::TooLarge } else { self.request(batch.table, sent, until).await? };
+            let answer = if size(sent) > MAX_BYTES {
+                Answer::TooLarge
+            } else {
+                self.request(batch.table, sent, until, &mut delivery.refusals).await?
+            };
             match answer {
                 Answer::Accepted => {
                     *settled += sent.len();
                     self.portion.store(MAX_BYTES.min(portion * 2), Relaxed);
                 }
                 Answer::Cut(text) => {
+                    delivery.refusals += 1;
                     tracing::warn!(fault = text, "devo: smaller requests");
                     self.portion.store(MIN_BYTES.max(size(sent) / 4), Relaxed);
                 }
@@ -143,7 +147,7 @@ impl Http {
     }
 
     /// One request, tried until it is answered for good.
-    async fn request(&self, table: &str, lines: &[Bytes], until: Instant) -> Result<Answer, Error> {
+    async fn request(&self, table: &str, lines: &[Bytes], until: Instant, refusals: &mut u64) -> Result<Answer, Error> {
         let url = format!("{}/{}", self.stream.expose_secret(), segment("table", table)?);
         let url = Url::parse(&url).map_err(|error| Error::Configuration(format!("devo url: {error}")))?;
         let body = gzip(lines).map_err(|error| Error::Unavailable(format!("gzip: {error}")))?;
@@ -160,7 +164,7 @@ impl Http {
                 }
             }
         };
-        retry(PACE, until, attempt).await.map_err(|error| {
+        retry(PACE, until, refusals, attempt).await.map_err(|error| {
             let context = format!("{} did not take {} lines for {table}", self.origin, lines.len());
             match error {
                 Error::Configuration(text) => Error::Configuration(format!("{context}: {text}")),

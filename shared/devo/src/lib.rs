@@ -166,6 +166,8 @@ pub struct Delivery {
     pub refused: Vec<Refused>,
     /// Why the lines from `settled` on were not delivered.
     pub failure: Option<Error>,
+    /// Tries that were refused or broke off, be it that a later one succeeded.
+    pub refusals: u64,
 }
 
 impl Delivery {
@@ -186,6 +188,7 @@ impl Delivery {
         }
         self.refused.retain(|refused| refused.index < self.settled[refused.batch]);
         self.failure = Error::first(self.failure, other.failure);
+        self.refusals += other.refusals;
         self
     }
 }
@@ -305,15 +308,18 @@ mod tests {
             settled: vec![5, 2, 3],
             refused: vec![refused(0, 1, "one"), refused(0, 4, "one"), refused(2, 0, "one")],
             failure: None,
+            refusals: 1,
         };
         let other = Delivery {
             settled: vec![4, 2, 0],
             refused: vec![refused(0, 1, "other"), refused(0, 2, "other")],
             failure: Some(Error::Unavailable("busy".to_owned())),
+            refusals: 2,
         };
         let worst = Delivery { failure: Some(Error::Rejected("no".to_owned())), ..Delivery::none(&[]) };
         let both = one.and(other);
         assert_eq!(both.settled, [4, 2, 0]);
+        assert_eq!(both.refusals, 3);
         assert_eq!(both.refused, [refused(0, 1, "one"), refused(0, 2, "other")]);
         assert!(matches!(&both.failure, Some(Error::Unavailable(text)) if text == "busy"));
         assert!(matches!(both.and(worst).failure, Some(Error::Rejected(_))));

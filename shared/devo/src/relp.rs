@@ -78,11 +78,9 @@ impl Relp {
             }
         }
         let work = self.sessions.iter().zip(&mut lanes).map(|(session, lane)| self.work(session, lane, until));
-        for error in join_all(work).await.into_iter().flatten() {
-            // An error that waiting does not cure comes first.
-            if matches!(delivery.failure, None | Some(Error::Unavailable(_))) {
-                delivery.failure = Some(error);
-            }
+        for (refusals, failure) in join_all(work).await {
+            delivery.refusals += refusals;
+            delivery.failure = Error::first(delivery.failure, failure);
         }
         for entry in lanes.iter().flatten() {
             let settled = &mut delivery.settled[entry.batch];
@@ -94,18 +92,25 @@ impl Relp {
         delivery
     }
 
-    /// Hands a lane's entries over, on as many sessions, one after the other, as it takes.
-    async fn work(&self, kept: &Mutex<Option<Kept>>, entries: &mut [Entry<'_>], until: Instant) -> Option<Error> {
+    /// Hands a lane's entries over, on as many sessions, one after the other, as it takes: the sessions that broke off, and
+    /// why not all was handed over.
+    async fn work(
+        &self,
+        kept: &Mutex<Option<Kept>>,
+        entries: &mut [Entry<'_>],
+        until: Instant,
+    ) -> (u64, Option<Error>) {
+        let mut refusals = 0;
         if remaining(entries) == 0 {
-            return None;
+            return (refusals, None);
         }
         let lane = Mutex::new((kept.lock().await, entries));
         // What has got on is no fault to be paced.
         loop {
-            match retry(PACE, until, |time| self.pass(&lane, Instant::now() + time, until)).await {
-                Ok(true) => return None,
-                Ok(false) => {}
-                Err(error) => return Some(error),
+            match retry(PACE, until, &mut refusals, |time| self.pass(&lane, Instant::now() + time, until)).await {
+                Ok(true) => return (refusals, None),
+                Ok(false) => refusals += 1,
+                Err(error) => return (refusals, Some(error)),
             }
         }
     }

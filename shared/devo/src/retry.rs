@@ -27,9 +27,11 @@ pub(crate) enum Fault {
 }
 
 /// Calls `attempt` with the time it may take until it succeeds, fails for good, or no further try can start before `until`.
+/// Adds the tries that failed to `refusals`.
 pub(crate) async fn retry<T, F>(
     Pace { tries, base }: Pace,
     until: Instant,
+    refusals: &mut u64,
     mut attempt: impl FnMut(Duration) -> F,
 ) -> Result<T, Error>
 where
@@ -41,10 +43,14 @@ where
         if left.is_zero() {
             break;
         }
-        let (text, wait) = match attempt(left.min(TIMEOUT)).await {
+        let fault = match attempt(left.min(TIMEOUT)).await {
             Ok(done) => return Ok(done),
-            Err(Fault::Lasting(error)) => return Err(error),
-            Err(Fault::Passing { text, wait }) => (text, wait),
+            Err(fault) => fault,
+        };
+        *refusals += 1;
+        let (text, wait) = match fault {
+            Fault::Lasting(error) => return Err(error),
+            Fault::Passing { text, wait } => (text, wait),
         };
         last = format!("{text} (try {} of {tries})", number + 1);
         let pause = pause(base, number).max(wait.unwrap_or_default());
@@ -71,8 +77,8 @@ mod tests {
 
     /// Retries a fault that never passes; the instants of the tries and what was given up with.
     async fn tries(until: Instant, takes: Duration, wait: Option<Duration>) -> (Vec<Instant>, String) {
-        let mut started = Vec::new();
-        let result = retry(PACE, until, |_| {
+        let (mut started, mut refusals) = (Vec::new(), 0);
+        let result = retry(PACE, until, &mut refusals, |_| {
             started.push(Instant::now());
             async move {
                 sleep(takes).await;
@@ -80,6 +86,7 @@ mod tests {
             }
         });
         let Err(Error::Unavailable(text)) = result.await else { panic!("not unavailable") };
+        assert_eq!(refusals, started.len() as u64);
         (started, text)
     }
 
@@ -122,7 +129,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_try_may_take_a_minute_or_what_is_left() {
         let mut allowed = Vec::new();
-        let done = retry(PACE, Instant::now() + Duration::from_secs(70), |time| {
+        let mut refusals = 0;
+        let done = retry(PACE, Instant::now() + Duration::from_secs(70), &mut refusals, |time| {
             allowed.push(time);
             let number = allowed.len();
             async move {
@@ -134,19 +142,20 @@ mod tests {
             }
         });
         assert_eq!(done.await.unwrap(), 2);
+        assert_eq!(refusals, 1);
         assert_eq!(allowed[0], TIMEOUT);
         assert!(allowed[1] <= Duration::from_secs(6));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lasting_fault_ends_it() {
-        let mut count = 0;
-        let result = retry(PACE, Instant::now() + Duration::from_secs(70), |_| {
+        let (mut count, mut refusals) = (0, 0);
+        let result = retry(PACE, Instant::now() + Duration::from_secs(70), &mut refusals, |_| {
             count += 1;
             async { Err::<(), _>(Fault::Lasting(Error::Rejected("no".to_owned()))) }
         });
         assert!(matches!(result.await, Err(Error::Rejected(text)) if text == "no"));
-        assert_eq!(count, 1);
+        assert_eq!((count, refusals), (1, 1));
     }
 
     #[test]

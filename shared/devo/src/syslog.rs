@@ -115,6 +115,7 @@ impl Syslog {
             delivery.settled.iter_mut().zip(lane.settled).for_each(|(settled, more)| *settled += more);
             delivery.refused.extend(lane.refused);
             delivery.failure = Error::first(delivery.failure, lane.failure);
+            delivery.refusals += lane.refusals;
         }
         delivery
     }
@@ -124,8 +125,8 @@ impl Syslog {
         let mut delivery = Delivery::none(batches);
         let left = |settled: &[usize]| numbers.iter().any(|&number| settled[number] < batches[number].lines.len());
         while left(&delivery.settled) {
-            let settled = &delivery.settled;
-            match retry(PACE, until, |time| self.attempt(batches, numbers, settled, time)).await {
+            let (settled, refusals) = (&delivery.settled, &mut delivery.refusals);
+            match retry(PACE, until, refusals, |time| self.attempt(batches, numbers, settled, time)).await {
                 Ok(portion) => {
                     for (number, range) in portion {
                         delivery.settled[number] = range.end;

@@ -44,7 +44,29 @@ const LARGEST_FILE: u64 = 1 << 30;
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
-    requests: Arc<AtomicU64>,
+    calls: Calls,
+}
+
+/// Counts what is asked of Mimecast. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Calls(Arc<Counters>);
+
+#[derive(Debug, Default)]
+struct Counters {
+    requests: AtomicU64,
+    rate_limit_waits: AtomicU64,
+}
+
+impl Calls {
+    /// HTTP requests, tokens, retries and downloads included.
+    pub fn requests(&self) -> u64 {
+        self.0.requests.load(Relaxed)
+    }
+
+    /// How often Mimecast asked to wait (429), be it that the deadline left no time to.
+    pub fn rate_limit_waits(&self) -> u64 {
+        self.0.rate_limit_waits.load(Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -168,18 +190,13 @@ impl Client {
         }
         let http = http.build().map_err(|e| Error::Configuration(format!("TLS cannot be set up: {e}")))?;
         let shared = Shared { http, base_url, credentials, clock, offset: AtomicI64::new(0), token: Mutex::new(None) };
-        Ok(Self { shared: Arc::new(shared), requests: Arc::default() })
+        Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
     }
 
-    /// The same door with a request counter of its own, for one run.
+    /// The same door, counted by `calls`.
     #[must_use]
-    pub fn counted(&self) -> Self {
-        Self { shared: self.shared.clone(), requests: Arc::default() }
-    }
-
-    /// HTTP requests made through this counter, tokens, retries and downloads included.
-    pub fn requests(&self) -> u64 {
-        self.requests.load(Relaxed)
+    pub fn counted(&self, calls: &Calls) -> Self {
+        Self { shared: self.shared.clone(), calls: calls.clone() }
     }
 
     /// Whether the keys are for API 2.0.
@@ -281,7 +298,11 @@ impl Client {
                     renewed = true;
                     *self.shared.token.lock().await = None;
                 }
-                Err(Fault { error, again: true }) => tries.wait(error).await?,
+                Err(Fault { error, again: true }) => {
+                    let limited = matches!(error, Error::RateLimited { .. });
+                    self.calls.0.rate_limit_waits.fetch_add(limited.into(), Relaxed);
+                    tries.wait(error).await?;
+                }
                 Err(Fault { error, again: false }) => return Err(error),
             }
         }
@@ -325,7 +346,7 @@ impl Client {
         if left.is_zero() {
             return Err(Fault::last(Error::Unavailable("no time left for another request".into())));
         }
-        self.requests.fetch_add(1, Relaxed);
+        self.calls.0.requests.fetch_add(1, Relaxed);
         let response = request.timeout(left.min(longest)).send().await.map_err(transport)?;
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
         if let Some(server) = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) {

@@ -16,7 +16,7 @@ mod retry;
 mod sign;
 mod token;
 
-pub use client::{Client, FileAnswer, Link, Listing, Page};
+pub use client::{Calls, Client, FileAnswer, Link, Listing, Page};
 pub use clock::Clock;
 pub use credentials::Credentials;
 pub use envelope::{Envelope, Rows};

@@ -50,6 +50,8 @@ fn the_defaults_are_the_interface_s() {
             threatfeed_format: ThreatfeedFormat::Csv,
             page_size: None,
             log_level: Level::INFO,
+            metrics_namespace: None,
+            own_logs: false,
         }
     );
     assert_eq!(settings.mimecast_secret_id("acme"), "mimecast/acme");
@@ -76,6 +78,8 @@ fn every_variable_is_read() {
         ("THREATFEED_FORMAT", "stix"),
         ("PAGE_SIZE", "500"),
         ("LOG_LEVEL", "debug"),
+        ("METRICS_NAMESPACE", "MimecastDevo/prod"),
+        ("DEVO_OWN_LOGS", "on"),
     ])
     .unwrap();
     assert_eq!(settings.mimecast_region.as_deref(), Some("uk"));
@@ -100,12 +104,14 @@ fn every_variable_is_read() {
     assert_eq!(settings.threatfeed_format, ThreatfeedFormat::Stix);
     assert_eq!(settings.page_size, Some(500));
     assert_eq!(settings.log_level, Level::DEBUG);
+    assert_eq!(settings.metrics_namespace.as_deref(), Some("MimecastDevo/prod"));
+    assert!(settings.own_logs);
 }
 
 #[test]
 fn a_blank_variable_is_an_unset_one() {
     let optional = "MIMECAST_REGION MIMECAST_BASE_URL DEVO_HOST DEVO_TAG TENANT INITIAL_LOOKBACK OVERLAP SETTLE \
-                    THREATFEED_TYPES THREATFEED_FORMAT PAGE_SIZE LOG_LEVEL";
+                    THREATFEED_TYPES THREATFEED_FORMAT PAGE_SIZE LOG_LEVEL METRICS_NAMESPACE DEVO_OWN_LOGS";
     for blank in ["", " \t"] {
         let changes: Vec<_> = optional.split(' ').map(|name| (name, blank)).collect();
         assert_eq!(read(&changes), read(&[]));
@@ -132,7 +138,7 @@ fn an_error_names_its_variable_and_what_is_allowed() {
         https://http-eu.devo.io/stream/acme/token!s3cret/h/t , stdout:, ,stdout: https://a,ftp://x"
         .split(' ')
         .collect();
-    let tables: [(&str, &[&str], &str); 19] = [
+    let tables: [(&str, &[&str], &str); 21] = [
         ("MIMECAST_SECRET_ID", &[r#"{"client_id":"s3cret"}"#, "a/{Tenant}", "a\nb"], "not the secret itself"),
         ("DEVO_SECRET_ID", &[r#"{"token":"s3cret"}"#, r#"env:{"token":"s3cret"}"#], "file:<path> or env:<name>"),
         ("DEVO_HOST", &["a b", "a/b", "a\\b", "a\u{a0}b", "a\nb", "a\u{0}b"], "without blanks"),
@@ -150,6 +156,8 @@ fn an_error_names_its_variable_and_what_is_allowed() {
         ("THREATFEED_FORMAT", &["json", "csv,stix", "s3cret"], "csv or stix"),
         ("PAGE_SIZE", &["0", "-1", "1.5", "ten", "4294967296"], "from 1"),
         ("LOG_LEVEL", &["loud", "3", "info,debug"], "error, warn, info, debug or trace"),
+        ("METRICS_NAMESPACE", &["AWS/Lambda", "My Space", "a:b", &"n".repeat(256)], "1 to 255"),
+        ("DEVO_OWN_LOGS", &["yes", "1", "On"], "off or on"),
         (
             "MIMECAST_BASE_URL",
             &["api.mimecast.com", "http://api.mimecast.com", "ftp://x", "https://", "https://s3cret:s3cret@x"],
