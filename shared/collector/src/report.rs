@@ -1,7 +1,7 @@
-//! What an invocation tells of itself when it is over: metrics for `CloudWatch`, and log lines for Devo in the shape of Devo's
+//! What an invocation tells of itself when it is over: metrics for CloudWatch, and log lines for Devo in the shape of Devo's
 //! own collectors.
 //!
-//! Metrics are one line in `CloudWatch`'s embedded metric format, from which Lambda's log makes them without a call:
+//! Metrics are one line in CloudWatch's embedded metric format, from which Lambda's log makes them without a call:
 //! <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html>.
 //! Sending the lines is the collector's.
 
@@ -32,7 +32,7 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// One line of embedded metrics, by source and tenant and by tenant alone.
     ///
-    /// A count of nothing is left out: `CloudWatch` charges for each metric by the hours in which it is told.
+    /// A count of nothing is left out: CloudWatch charges for each metric by the hours in which it is told.
     pub fn metrics(&self, namespace: &str, now: DateTime<Utc>) -> String {
         let counts = self.counts;
         let counted = [
