@@ -14,6 +14,7 @@ mod incremental;
 mod regressions;
 mod reports;
 mod settings;
+mod upgrades;
 mod ways;
 mod windows;
 mod world;
