@@ -1,9 +1,13 @@
 //! The program `mimecast-devo`: the eleven functions on one host, without AWS.
 
+mod balance;
 mod collect;
 mod config;
 mod demo;
+mod endpoint;
 mod signals;
+mod simulate;
+mod world;
 
 use std::io;
 use std::process::ExitCode;
@@ -19,6 +23,7 @@ use mimecast_devo::embedded;
 enum Command {
     Collect(collect::Options),
     Demo(demo::Options),
+    Simulate(simulate::Options),
 }
 
 /// Why a command could not go on. The text is one line and never holds a secret.
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         match command {
             Command::Collect(options) => collect::run(&options).await,
             Command::Demo(options) => demo::run(&options).await,
+            Command::Simulate(options) => simulate::run(&options).await,
         }
     });
     // A name look-up or a write that hangs must not hold up the end.

@@ -42,4 +42,16 @@ impl Signals {
     pub async fn next(&mut self) {
         self.interrupt.recv().await;
     }
+
+    /// Waits for the next SIGTERM; an interrupt is caught and left.
+    #[cfg(unix)]
+    pub async fn terminate(&mut self) {
+        self.terminate.recv().await;
+    }
+
+    /// Never: there is no SIGTERM.
+    #[cfg(windows)]
+    pub async fn terminate(&mut self) {
+        std::future::pending().await
+    }
 }

@@ -1,0 +1,65 @@
+//! The simulated outside world of `demo` and `simulate`: a Mimecast with events, a Devo, and what has to arrive there.
+
+use std::io;
+
+use clap::ValueEnum;
+use simulator::data::{self, Expected, SUMMARY_TABLE};
+use simulator::{Devo, Mimecast};
+
+#[derive(clap::Args)]
+pub struct WorldOptions {
+    /// Mimecast's API
+    #[arg(long, value_enum, default_value = "2.0")]
+    api: Api,
+    /// The same number makes the same events
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How many events: about 600 times this
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    scale: u16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Api {
+    #[value(name = "1.0")]
+    V1,
+    #[value(name = "2.0")]
+    V2,
+}
+
+pub struct World {
+    pub mimecast: Mimecast,
+    pub devo: Devo,
+    /// What Devo must hold, but for the hold summary.
+    pub expected: Expected,
+    /// The hold summary without `collectedAt`. Every poll of it is expected.
+    pub summary: Vec<String>,
+    api: Api,
+    seed: u64,
+}
+
+impl World {
+    pub async fn start(options: &WorldOptions) -> io::Result<Self> {
+        let WorldOptions { api, seed, scale } = *options;
+        let (mimecast, devo) = (Mimecast::start().await?, Devo::start().await?);
+        let mut expected = data::lively(&mimecast, seed, mimecast.now(), scale.into());
+        let summary = expected.remove(SUMMARY_TABLE).unwrap_or_default();
+        Ok(Self { mimecast, devo, expected, summary, api, seed })
+    }
+
+    pub fn mimecast_secret(&self) -> String {
+        match self.api {
+            Api::V1 => self.mimecast.secret_v1(),
+            Api::V2 => self.mimecast.secret_v2(),
+        }
+    }
+
+    /// About `count` new events at each source; of the dashboard one, of the hold summary none.
+    pub fn add_events(&mut self, count: usize) {
+        // Ids follow from the seed, so each is used once.
+        self.seed = self.seed.wrapping_add(1);
+        for (table, lines) in data::more(&self.mimecast, self.seed, self.mimecast.now(), count) {
+            self.expected.entry(table).or_default().extend(lines);
+        }
+    }
+}
