@@ -278,12 +278,19 @@ async fn rows_with_an_empty_id_are_not_one() {
 #[tokio::test]
 async fn a_backfill_beyond_the_look_back_reports_its_gap() {
     let mut world = World::new(Api::V2).await;
-    let (from, to) = (now() - TimeDelta::days(80), now() - TimeDelta::days(70));
-    let event = json!({"backfill":{"from": from.format("%FT%TZ").to_string(), "to": to.format("%FT%TZ").to_string()}})
-        .to_string();
-    let outcome = world.invoke_with("audit", &event, Deadline::In(Duration::from_secs(60))).await;
-    let Outcome::Answer(answer) = outcome else { panic!("{outcome:?}") };
-    assert!(answer.get("gap").is_some(), "{answer}");
+    let line = r#"{"aggregateId":"1"}"#;
+    world.mimecast.push_siem_at("receipt", now() - TimeDelta::days(3), vec![line.into()]);
+    for (source, from, to) in [("audit", 80, 70), ("audit", 70, 50), ("siem", 12, 9), ("siem", 9, 2)] {
+        let at = |days| (now() - TimeDelta::days(days)).format("%FT%TZ").to_string();
+        let event = json!({"backfill": {"from": at(from), "to": at(to), "id": "b"}}).to_string();
+        for first in [true, false] {
+            let outcome = world.invoke_with(source, &event, Deadline::In(Duration::from_secs(60))).await;
+            let Outcome::Answer(answer) = outcome else { panic!("{source}: {outcome:?}") };
+            assert_eq!(answer["status"], "caught_up", "{answer}");
+            assert_eq!(answer.get("gap").is_some(), first, "{source} {from} to {to}: {answer}");
+        }
+    }
+    world.assert_delivered(&[("mail.mimecast.siem.receipt".to_owned(), vec![line.to_owned()])].into());
 }
 
 #[tokio::test]

@@ -82,8 +82,12 @@ impl<'a> StreamReader<'a> {
         feeds.sort_by_key(|feed| state.streams.get(&feed.name).and_then(|position| position.caught_up));
         let oldest = task.client.now() - spec.keeps;
         let caught_up = |feed: &Feed| state.streams.get(&feed.name)?.caught_up;
-        let last = feeds.iter().filter_map(caught_up).min();
-        let gap = last.filter(|last| *last < oldest).map(|last| Gap { from: last, to: oldest });
+        let (from, to) = match task.backfill {
+            // Told once: after the first answer there is a position.
+            Some(range) => (state.streams.is_empty().then_some(range.from), range.to),
+            None => (feeds.iter().filter_map(caught_up).min(), oldest),
+        };
+        let gap = from.filter(|from| *from < oldest).map(|from| Gap { from, to: to.min(oldest) });
         if let Some(Gap { from, to }) = gap {
             tracing::warn!(%from, %to, "gap: mimecast no longer keeps what was published in between");
         }
@@ -112,6 +116,11 @@ impl<'a> StreamReader<'a> {
     pub async fn next(&mut self, seen: &mut Seen) -> Result<Option<Portion>, Error> {
         if self.state.finished {
             return Ok(None);
+        }
+        if self.task.backfill.is_some_and(|range| range.to <= self.task.client.now() - self.spec.keeps) {
+            // Mimecast no longer keeps any of it.
+            self.state.finished = true;
+            return Ok(Some(Portion { gap: self.gap.take(), ..self.delivered() }));
         }
         loop {
             let over = Instant::now() >= self.task.until;
@@ -163,7 +172,7 @@ impl<'a> StreamReader<'a> {
         let now = self.task.client.now();
         let position = self.state.streams.entry(feed.name.clone()).or_default().clone();
         let begin = match (self.task.backfill, position.caught_up) {
-            (Some(range), _) => range.from,
+            (Some(range), _) => range.from.max(now - self.spec.keeps),
             (None, Some(caught_up)) => (caught_up - OVERLAP).max(now - self.spec.keeps),
             (None, None) => now - self.task.settings.initial_lookback.min(self.spec.keeps),
         };
