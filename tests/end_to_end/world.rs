@@ -108,6 +108,12 @@ impl World {
         }
     }
 
+    /// The process of a function's environment, where there is one. For the benches.
+    #[allow(dead_code)]
+    pub fn pid(&self, source: &str) -> Option<u32> {
+        self.running.get(source).map(|(_, function)| function.pid())
+    }
+
     /// Ends a function's environment: the next invocation starts cold.
     pub fn stop(&mut self, source: &str) {
         if let Some((_, mut function)) = self.running.remove(source) {

@@ -41,6 +41,7 @@ struct Account {
     secrets: Mutex<HashMap<String, String>>,
     faults: Mutex<Vec<(String, Fault)>>,
     calls: Mutex<Vec<String>>,
+    traffic: Mutex<(usize, usize)>,
 }
 
 impl Aws {
@@ -50,6 +51,7 @@ impl Aws {
             secrets: Mutex::default(),
             faults: Mutex::default(),
             calls: Mutex::default(),
+            traffic: Mutex::default(),
         });
         let server = Server::start(Router::new().fallback(handle).with_state(account.clone()));
         Aws { server, account }
@@ -78,6 +80,11 @@ impl Aws {
     pub fn calls(&self) -> Vec<String> {
         self.account.calls.lock().unwrap().clone()
     }
+
+    /// Bytes of the bodies sent to DynamoDB and received from it so far.
+    pub fn traffic(&self) -> (usize, usize) {
+        *self.account.traffic.lock().unwrap()
+    }
 }
 
 /// The ARN by which a secret can be asked for instead of its name.
@@ -99,7 +106,10 @@ async fn handle(State(account): State<Arc<Account>>, headers: HeaderMap, body: B
     }
     let answer = match (service, operation) {
         ("DynamoDB_20120810", _) => {
+            let sent = body.len();
             let (status, body) = account.embedded.execute(operation, &body);
+            let mut traffic = account.traffic.lock().unwrap();
+            *traffic = (traffic.0 + sent, traffic.1 + body.len());
             (StatusCode::from_u16(status).unwrap(), body).into_response()
         }
         ("secretsmanager", "GetSecretValue") => account.secret(&body),

@@ -213,6 +213,10 @@ impl Function {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
     /// `kill -9`. When it returns the process is gone and its invocation has ended as `Died`.
     pub fn kill(&mut self) {
         // Fails where the process has ended by itself, which comes to the same.

@@ -49,6 +49,9 @@ impl Report<'_> {
         let mut metrics: Vec<(&str, &str, Value)> =
             counted.into_iter().filter(|(.., n)| *n > 0).map(|(name, unit, n)| (name, unit, n.into())).collect();
         metrics.push(("RunSeconds", "Seconds", self.took.as_secs_f64().into()));
+        if self.outcome.is_err() {
+            metrics.push(("Failures", "Count", 1.into()));
+        }
         // A backfill says nothing about how current a source is.
         if let (false, Ok(answer)) = (self.backfill, self.outcome) {
             if answer.status != Status::Busy {

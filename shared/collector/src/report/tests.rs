@@ -94,12 +94,13 @@ fn what_went_wrong_on_the_way_is_told() {
 fn neither_a_failure_nor_a_busy_run_is_a_success() {
     let (error, none) = (Error::Configuration("no".into()), Counts::default());
     let failed = report(Err(&error), &none).metrics("N", at(0));
-    assert_eq!(names(&metrics(&failed)), "RunSeconds");
+    assert_eq!(names(&metrics(&failed)), "Failures RunSeconds");
     assert!(failed.contains(r#""outcome":"Configuration""#), "{failed}");
     let busy = Answer { lag_seconds: None, ..answer(Status::Busy) };
     assert_eq!(names(&metrics(&report(Ok(&busy), &none).metrics("N", at(0)))), "RunSeconds");
     // What was delivered before a failure was delivered.
-    assert_eq!(names(&metrics(&report(Err(&error), &counts()).metrics("N", at(0)))), "Batches Bytes Events RunSeconds");
+    let told = metrics(&report(Err(&error), &counts()).metrics("N", at(0)));
+    assert_eq!(names(&told), "Batches Bytes Events Failures RunSeconds");
 }
 
 #[test]
