@@ -16,13 +16,12 @@ use crate::{Answer, Collector, Error, Settings, logging, variable};
 /// # Errors
 /// Where the Lambda Runtime API cannot be reached. What is wrong with the settings fails the invocation, not the start:
 /// so it shows as an error with a type and a text, and mending it needs no new environment.
-pub async fn serve(source: &'static Source) -> Result<(), lambda_runtime::Error> {
-    logging::init_logging(variable);
-    let collector = OnceCell::new();
-    let collector = &collector;
-    // Boxed as `dyn`: its whole type would be too deep for the compiler in the programs.
-    let server: Pin<Box<dyn Future<Output = _>>> =
-        Box::pin(lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
+pub fn serve(source: &'static Source) -> Pin<Box<dyn Future<Output = Result<(), lambda_runtime::Error>>>> {
+    // Boxed as `dyn` here: an `async fn` would be compiled, with the whole run in it, into each of the programs once more.
+    Box::pin(async move {
+        logging::init_logging(variable);
+        let collector = &OnceCell::new();
+        lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
             let clock = mimecast::Clock::System;
             let deadline = deadline(event.context.deadline, clock.now());
             let outcome = match collector.get_or_try_init(Collector::from_env).await {
@@ -30,8 +29,9 @@ pub async fn serve(source: &'static Source) -> Result<(), lambda_runtime::Error>
                 Err(error) => Err((error, Settings::tenant_of(variable))),
             };
             conclude(source, outcome)
-        })));
-    server.await
+        }))
+        .await
+    })
 }
 
 /// When the run has to be over. A deadline already past is a tool's placeholder (`cargo lambda watch` sends one of 1970).

@@ -1,0 +1,304 @@
+"""The deployment, rehearsed: the real template, deployed by `sam deploy` to MiniStack, between a simulated Mimecast and Devo.
+
+`.ci/rehearsal` runs this under `mimecast-devo simulate --check`, which proves at the end that Devo got every event once, byte
+for byte. The argument is the built template. It ends at the first fact that cannot be shown.
+"""
+
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import boto3
+
+import privileges
+from backfill import rehearse_backfill
+from proxy import Proxy
+
+ROOT = Path(__file__).resolve().parents[2]
+STACK = "mimecast-devo"
+TENANT = "acme"
+PREFIX = "mimecast-devo/tenants/"
+REGION = "eu-west-1"
+SOURCES = ["audit", "attachments", "impersonation", "url", "search", "view", "threatfeed", "messageholdlist",
+           "messageholdsummary", "dashboard", "siem"]
+METRICS = {"Success", "Failures", "Events", "Bytes", "Duplicates", "Rejected", "Requests", "RateLimitWaits", "Batches",
+           "DevoRefusals", "LagSeconds", "GapSeconds", "RunSeconds"}
+STARTED = time.monotonic()
+
+
+def shown(fact):
+    print(f"{time.monotonic() - STARTED:6.1f} s  {fact}", flush=True)
+
+
+def check(holds, otherwise):
+    if not holds:
+        sys.exit(f"rehearsal failed: {otherwise}")
+
+
+def wait_for(what, probe, seconds):
+    """The first answer of `probe` that is not empty."""
+    end = time.monotonic() + seconds
+    while not (answer := probe()):
+        check(time.monotonic() < end, f"{what}: not within {seconds} s")
+        time.sleep(1)
+    return answer
+
+
+class Aws:
+    """MiniStack on a free port, with IAM switched on: what a role does not allow is refused."""
+
+    def __init__(self, scratch):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        keys = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "rehearsal"}
+        self.environment = keys | {"AWS_DEFAULT_REGION": REGION, "AWS_ENDPOINT_URL": self.url}
+        # The functions inherit MiniStack's environment: nothing of ours may be in it but what every Lambda has.
+        bare = keys | {"PATH": os.defpath, "AUTH": "true", "BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(self.port),
+                       "MINISTACK_REGION": REGION, "TMPDIR": scratch, "STATE_DIR": f"{scratch}/state"}
+        self.log = Path(scratch, "ministack.log")
+        with self.log.open("w") as log:
+            # A group of its own, so that the functions end with it.
+            self.process = subprocess.Popen([sys.executable, "-m", "ministack"], env=bare, cwd=scratch, stdout=log,
+                                            stderr=log, start_new_session=True)
+
+    def __enter__(self):
+        wait_for("MiniStack", self.answers, 30)
+        return self
+
+    def answers(self):
+        try:
+            self.account = self.client("sts").get_caller_identity()["Account"]
+        except Exception:
+            check(self.process.poll() is None, f"MiniStack has ended: {self.log.read_text()}")
+            return False
+        return True
+
+    def __exit__(self, *_):
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def client(self, service):
+        return boto3.client(service, endpoint_url=self.url, region_name=REGION, aws_access_key_id="rehearsal",
+                            aws_secret_access_key="rehearsal")
+
+    def deploy(self, template, stack, **parameters):
+        """`sam deploy`, and the stack's outputs."""
+        overrides = [f'{name}="{value}"' for name, value in parameters.items()]
+        command = ["sam", "deploy", "--template-file", template, "--stack-name", stack, "--s3-bucket", "artifacts",
+                   "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-progressbar",
+                   "--parameter-overrides", *overrides]
+        environment = os.environ | self.environment | {"SAM_CLI_TELEMETRY": "0"}
+        ended = subprocess.run(command, env=environment, cwd=self.log.parent, capture_output=True, text=True)
+        check(ended.returncode == 0, f"sam deploy of {stack}:\n{ended.stdout}{ended.stderr}")
+        described = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+        check(described["StackStatus"] == "CREATE_COMPLETE", described["StackStatus"])
+        return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
+
+    def printed(self, source):
+        """What Lambda has logged of a function."""
+        pages = self.client("logs").get_paginator("filter_log_events").paginate(logGroupName=f"/aws/lambda/{STACK}-{source}")
+        return [event["message"] for page in pages for event in page["events"]]
+
+    def metrics(self, source):
+        """The embedded metrics among it, one object for each run."""
+        return [json.loads(line) for line in self.printed(source) if '"_aws"' in line]
+
+
+def simulator(method, path, **order):
+    """A word to the simulation around us."""
+    body = json.dumps(order).encode() if order else None
+    request = urllib.request.Request(os.environ["SIMULATOR_URL"] + path, body, method=method)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read() or "null")
+
+
+def balance():
+    """What Devo has and lacks, by table."""
+    return simulator("GET", "")
+
+
+def complete():
+    return not any(of["missing"] for of in balance().values())
+
+
+class Spoiler(Proxy):
+    """In front of Mimecast: puts a row that is no object into the two lists that are read whole."""
+
+    def answered(self, request, body, answer):
+        if request.path in ("/api/gateway/get-hold-summary-list", "/api/account/get-dashboard-notifications"):
+            answer = re.sub(rb'(.*"(data|notifications)"\s*:\s*\[)', rb"\1 7,", answer, count=1, flags=re.DOTALL)
+        return answer
+
+
+def deploy(aws, template, recorder):
+    """The stack, with the secrets of two tenants; its outputs."""
+    aws.client("s3").create_bucket(Bucket="artifacts", CreateBucketConfiguration={"LocationConstraint": REGION})
+    mimecast, devo = (json.loads(os.environ[f"SIMULATED_{name}_SECRET"]) for name in ("MIMECAST", "DEVO"))
+    spoiled = mimecast | {"base_url": Spoiler(urlsplit(mimecast["base_url"]).netloc).url}
+    # Both tenants have the same events, so the second one's do not go to Devo but are printed.
+    secrets = {"default/mimecast": mimecast, "default/devo": devo,
+               f"{TENANT}/mimecast": spoiled, f"{TENANT}/devo": {"url": "stdout:"}}
+    for name, secret in secrets.items():
+        aws.client("secretsmanager").create_secret(Name=PREFIX + name, SecretString=json.dumps(secret))
+    schedules = {f"{source.capitalize()}Schedule": "rate(1 minute)" for source in SOURCES}
+    outputs = aws.deploy(template, STACK, Architecture="arm64" if platform.machine() == "aarch64" else "x86_64",
+                         DevoUrl="https://devo.invalid", TenantSecretPrefix=PREFIX, AwsEndpointUrl=recorder.url, **schedules)
+    shown("sam deploy: the stack is complete")
+    return outputs
+
+
+def roles(aws):
+    """Each function's access key and what its role allows, as deployed."""
+    iam, found = aws.client("iam"), {}
+    for source in SOURCES:
+        function = aws.client("lambda").get_function_configuration(FunctionName=f"{STACK}-{source}")
+        role = function["Role"].rpartition("/")[2]
+        found[source] = privileges.Role(privileges.access_key(function), privileges.statements(iam, role))
+        # MiniStack does not know dynamodb:LeadingKeys and would refuse whatever depends on them: DynamoDB is left to the
+        # comparison at the end, which does not see this policy.
+        iam.put_role_policy(RoleName=role, PolicyName="rehearsal", PolicyDocument=json.dumps({
+            "Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"}}))
+    return found
+
+
+def scheduled(aws):
+    def caught_up(source):
+        outcomes = {run["outcome"] for run in aws.metrics(source)}
+        check(outcomes <= {"caught_up", "more", "busy"}, "\n".join(aws.printed(source)))
+        return "caught_up" in outcomes
+
+    for source in SOURCES:
+        wait_for(f"a run of {source} by its schedule", lambda: caught_up(source), 180)
+    wait_for("all events at Devo", complete, 120)
+    shown(f"schedules: all eleven have fired and caught up, {sum(of['arrived'] for of in balance().values())} events at Devo")
+
+
+def failed_run(aws, queue):
+    """A run that Mimecast refuses, invoked as the scheduler does it."""
+    simulator("POST", "/faults", text="/api/audit/", status=403, times=50)
+    event = {"tenant": TENANT}
+    aws.client("lambda").invoke(FunctionName=f"{STACK}-audit", InvocationType="Event", Payload=json.dumps(event))
+    sqs = aws.client("sqs")
+    [message] = wait_for("the record of a failed run", lambda: sqs.receive_message(QueueUrl=queue).get("Messages"), 60)
+    simulator("DELETE", "/faults")
+    record = json.loads(message["Body"])
+    failure = record["responsePayload"]
+    check(record["requestPayload"] == event, str(record))
+    check(record["requestContext"]["functionArn"].endswith(f":{STACK}-audit"), str(record))
+    is_one_line = re.fullmatch(f"audit .*{TENANT}.*", failure["errorMessage"])
+    check(failure["errorType"] == "Permission" and is_one_line, str(record))
+    secrets = json.loads(os.environ["SIMULATED_MIMECAST_SECRET"])
+    check(not any(secrets[name] in message["Body"] for name in secrets if name != "base_url"), "a secret in the record")
+    shown(f"a failed run is in the queue: {failure['errorType']}, {failure['errorMessage'][:80]}...")
+    for source in SOURCES:
+        invoked = aws.client("lambda").get_function_event_invoke_config(FunctionName=f"{STACK}-{source}", Qualifier="$LATEST")
+        check(invoked["MaximumRetryAttempts"] == 0 and "OnFailure" in invoked["DestinationConfig"], str(invoked))
+
+
+def tenant(aws, outputs):
+    """A second tenant by tenant.yaml: runs as its schedules ask for them, and a backfill by the state machine."""
+    aws.deploy(str(ROOT / "tenant.yaml"), f"{STACK}-{TENANT}", Tenant=TENANT, StackName=STACK)
+    scheduler, targets = aws.client("scheduler"), {}
+    for entry in scheduler.list_schedules(GroupName=STACK)["Schedules"]:
+        target = scheduler.get_schedule(GroupName=STACK, Name=entry["Name"])["Target"]
+        if json.loads(target["Input"]) == {"tenant": TENANT}:
+            targets[target["Arn"].rpartition(f":{STACK}-")[2]] = target
+    check(sorted(targets) == sorted(SOURCES), f"the tenant's schedules: {sorted(targets)}")
+
+    def run(source):
+        target = targets[source]
+        return json.load(aws.client("lambda").invoke(FunctionName=target["Arn"], Payload=target["Input"])["Payload"])
+
+    there = balance()["mail.mimecast.audit.events"]
+    answer = run("audit")
+    check(answer.get("tenant") == TENANT and answer["events"] == there["expected"], str(answer))
+    check(balance()["mail.mimecast.audit.events"] == there, "a tenant's events have reached another one's Devo")
+    shown(f"a tenant: eleven schedules of its own, {answer['events']} events of audit to its own destination")
+    for source in ("messageholdsummary", "dashboard"):
+        spoiled = run(source)
+        dead = aws.client("dynamodb").query(
+            TableName=outputs["CheckpointTableName"], KeyConditionExpression="pk = :pk AND begins_with(sk, :dead)",
+            ExpressionAttributeValues={":pk": {"S": f"{TENANT}#{source}"}, ":dead": {"S": "dead#"}})["Items"]
+        check(spoiled["rejected"] == 1 and [item["raw"]["B"] for item in dead] == [b"7"], f"{spoiled}, dead letters: {dead}")
+    shown("broken rows of the tenant: dead letters in its own items")
+    simulator("POST", "/events")
+    summary = rehearse_backfill(aws.client, outputs["BackfillArn"], STACK, TENANT)
+    shown(f"state machine: {summary['events']} events in {summary['slices']} slices, one failed and tried again, one busy")
+
+
+def invokers(aws, machine):
+    """The roles of the schedules and of the state machine: they may start what they start, and nothing else."""
+    scheduler, machine = aws.client("scheduler"), aws.client("stepfunctions").describe_state_machine(stateMachineArn=machine)
+    entries = scheduler.list_schedules(GroupName=STACK)["Schedules"]
+    targets = [scheduler.get_schedule(GroupName=STACK, Name=entry["Name"])["Target"] for entry in entries]
+    backfilled = re.search(r"source in \[(.*?)\]", machine["definition"])[1]
+    wanted = {target["RoleArn"]: set(SOURCES) for target in targets} | {machine["roleArn"]: set(re.findall(r"\w+", backfilled))}
+    prefix = targets[0]["Arn"].rpartition("-")[0]
+    for role, sources in wanted.items():
+        statements = privileges.statements(aws.client("iam"), role.rpartition("/")[2])
+        calls = {name: privileges.Call(role, "lambda:InvokeFunction", f"{prefix}-{name}") for name in (*SOURCES, "other")}
+        may = {name for name, call in calls.items() if privileges.allowed(statements, call)}
+        check(may == sources, f"{role} may start {may}, not {sources}")
+    shown(f"least privilege: {len(targets)} schedules and the state machine may start what they start, and nothing else")
+
+
+def watched(aws, namespace):
+    """Metrics as printed, and that alarms and dashboard look at these."""
+    published = set()
+    for run in (run for source in SOURCES for run in aws.metrics(source)):
+        [directive] = run["_aws"]["CloudWatchMetrics"]
+        names = {metric["Name"] for metric in directive["Metrics"]}
+        check(directive["Namespace"] == namespace and names <= METRICS and names <= run.keys(), str(run))
+        published |= {tuple(run[name] for name in sorted(dimensions)) for dimensions in directive["Dimensions"]}
+    check({("default",), *((source, "default") for source in SOURCES)} <= published, f"metrics: {published}")
+    cloudwatch = aws.client("cloudwatch")
+    alarms = [alarm for page in cloudwatch.get_paginator("describe_alarms").paginate() for alarm in page["MetricAlarms"]]
+    looked_at = {(alarm["MetricName"], *(of["Value"] for of in sorted(alarm["Dimensions"], key=lambda of: of["Name"])))
+                 for alarm in alarms if alarm.get("Namespace") == namespace}
+    for tenant in ("default", TENANT):
+        wanted = {("Success", source, tenant) for source in SOURCES}
+        wanted |= {(name, tenant) for name in ("LagSeconds", "GapSeconds", "Rejected", "RateLimitWaits", "DevoRefusals")}
+        check(wanted <= looked_at, f"no alarms on {wanted - looked_at}")
+    [dashboard] = cloudwatch.list_dashboards()["DashboardEntries"]
+    widgets = json.loads(cloudwatch.get_dashboard(DashboardName=dashboard["DashboardName"])["DashboardBody"])["widgets"]
+    drawn = {metric[1] for widget in widgets for metric in widget["properties"].get("metrics", []) if metric[0] == namespace}
+    check(drawn and drawn <= METRICS, f"unknown to the functions, but in the dashboard: {drawn - METRICS}")
+    shown(f"metrics by {len(published)} sources and tenants, {len(alarms)} alarms, a dashboard of {len(widgets)} widgets")
+
+
+def main(template):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("rehearsal ended from outside"))
+    with tempfile.TemporaryDirectory() as scratch, Aws(scratch) as aws:
+        recorder = privileges.Recorder(f"127.0.0.1:{aws.port}", aws.account)
+        outputs = deploy(aws, template, recorder)
+        allowed = roles(aws)
+        scheduled(aws)
+        failed_run(aws, outputs["FailedRunsUrl"])
+        tenant(aws, outputs)
+        wait_for("new events at Devo", complete, 240)
+        shown("new events: at Devo with the next runs")
+        watched(aws, outputs["MetricsNamespace"])
+        invokers(aws, outputs["BackfillArn"])
+        check(not recorder.refused, f"AWS has refused: {recorder.refused}")
+        for fact in privileges.compare(allowed, recorder.calls):
+            shown(f"least privilege: {fact}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
