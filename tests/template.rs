@@ -26,7 +26,7 @@ const PERIODS: [(&str, u64); 11] = [
 ];
 
 const METRICS: &str = "Success Failures Events Bytes Duplicates Rejected Requests RateLimitWaits Batches DevoRefusals LagSeconds \
-                       GapSeconds RunSeconds";
+                       LateSeconds GapSeconds RunSeconds";
 
 /// What a source has, behind its name.
 const OF_A_SOURCE: &str = "Function Role Logs FunctionSchedule SilentAlarm";

@@ -29,10 +29,7 @@ impl Config {
     /// # Errors
     /// [`Error::Configuration`] that names the variable or key and what it may hold, but no value.
     pub fn load(file: Option<&Path>) -> Result<Self, Error> {
-        let file = file.map(read).transpose()?.unwrap_or_default();
-        let lookup = |name: &str| set(collector::variable(name)).or_else(|| file.get(name).cloned());
-        collector::init_logging(lookup);
-        Self::from_lookup(lookup)
+        Self::from_lookup(lookup(file)?)
     }
 
     fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
@@ -56,7 +53,7 @@ impl Config {
                 Ok((source, own.or(common).unwrap_or_else(|| default_period(source))))
             })
             .collect::<Result<_, Error>>()?;
-        let state_file = PathBuf::from(get("STATE_FILE").unwrap_or_else(|| "mimecast-devo.db".to_owned()));
+        let state_file = state_file(&lookup);
         // The parent of a mere file name is the empty path.
         let directory = state_file.parent().filter(|parent| !parent.as_os_str().is_empty());
         if !directory.is_none_or(Path::is_dir) {
@@ -64,6 +61,22 @@ impl Config {
         }
         Ok(Self { settings, state_file, sources })
     }
+}
+
+/// The variables by name: those of the environment and, for what is not set there, those of `file`. Starts the log.
+///
+/// # Errors
+/// As [`Config::load`].
+pub fn lookup(file: Option<&Path>) -> Result<impl Fn(&str) -> Option<String> + use<>, Error> {
+    let file = file.map(read).transpose()?.unwrap_or_default();
+    let lookup = move |name: &str| set(collector::variable(name)).or_else(|| set(file.get(name).cloned()));
+    collector::init_logging(&lookup);
+    Ok(lookup)
+}
+
+/// `STATE_FILE`, or where it is otherwise.
+pub fn state_file(lookup: &impl Fn(&str) -> Option<String>) -> PathBuf {
+    PathBuf::from(set(lookup("STATE_FILE")).unwrap_or_else(|| "mimecast-devo.db".to_owned()))
 }
 
 fn set(value: Option<String>) -> Option<String> {

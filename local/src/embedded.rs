@@ -69,6 +69,7 @@ pub struct Embedded(Arc<Inner>);
 struct Inner {
     database: Database,
     swept: Mutex<Instant>,
+    read_only: bool,
     /// Declared last, thus dropped last: the lock outlives the database.
     _lock: Option<File>,
 }
@@ -104,6 +105,19 @@ impl Embedded {
         Self::start(path, Database::new(name), Some(lock))
     }
 
+    /// Reads the file at `path`, also beside the process that works with it; writes are refused.
+    ///
+    /// # Errors
+    /// There is no such file, or it is not a checkpoint file.
+    pub fn look(path: &Path) -> Result<Self, Error> {
+        let canonical = path.canonicalize().map_err(|reason| Error::File { path: path.to_owned(), reason })?;
+        // SQLite lets several processes read while one writes.
+        let database = Database::new(&canonical.to_string_lossy())
+            .map_err(|reason| Error::Engine { path: path.to_owned(), reason: Box::new(reason) })?;
+        let swept = Mutex::new(Instant::now());
+        Ok(Self(Arc::new(Inner { database, swept, read_only: true, _lock: None })))
+    }
+
     /// An empty table in memory, for tests and trials.
     ///
     /// # Errors
@@ -121,20 +135,25 @@ impl Embedded {
         let database = database
             .and_then(prepare)
             .map_err(|reason| Error::Engine { path: path.to_owned(), reason: Box::new(reason) })?;
-        Ok(Self(Arc::new(Inner { database, swept: Mutex::new(Instant::now()), _lock: lock })))
+        Ok(Self(Arc::new(Inner { database, swept: Mutex::new(Instant::now()), read_only: false, _lock: lock })))
     }
 
     /// One DynamoDB call as on the wire: the operation (`GetItem`) and its JSON body to HTTP status and JSON body.
     /// Only the operations that the product uses are known. Blocks until the call is durable.
     pub fn execute(&self, operation: &str, body: &[u8]) -> (u16, Vec<u8>) {
-        self.sweep();
+        if !self.0.read_only {
+            self.sweep();
+        }
         let database = &self.0.database;
         let answer = match operation {
             "GetItem" => call(body, |request| database.get_item(request)),
+            "Query" => call(body, |request| database.query(request)),
+            _ if self.0.read_only => {
+                Err(DynoxideError::AccessDeniedException("the checkpoint file is open for reading".to_owned()))
+            }
             "PutItem" => call(body, |request| database.put_item(request)),
             "UpdateItem" => call(body, |request| database.update_item(request)),
             "DeleteItem" => call(body, |request| database.delete_item(request)),
-            "Query" => call(body, |request| database.query(request)),
             "TransactWriteItems" => call(body, |request| database.transact_write_items(request)),
             _ => {
                 let unknown = r#"{"__type":"com.amazon.coral.service#UnknownOperationException"}"#;
@@ -304,6 +323,23 @@ mod tests {
         }
         drop(client);
         Embedded::open(&path).unwrap();
+    }
+
+    #[test]
+    fn one_can_look_while_another_works_and_change_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.db");
+        assert!(matches!(Embedded::look(&path), Err(Error::File { .. })));
+        let engine = Embedded::open(&path).unwrap();
+        let item = json!({"pk": {"S": "p"}, "sk": {"S": "s"}});
+        put(&engine, &item);
+        let other = Embedded::look(&path).unwrap();
+        assert_eq!(get(&other, "s")["Item"], item);
+        put(&engine, &json!({"pk": {"S": "p"}, "sk": {"S": "later"}}));
+        assert_eq!(get(&other, "later")["Item"]["sk"], json!({"S": "later"}));
+        let (status, answer) =
+            other.execute("PutItem", json!({"TableName": TABLE, "Item": item}).to_string().as_bytes());
+        assert!(status == 400 && String::from_utf8_lossy(&answer).contains("AccessDenied"));
     }
 
     #[cfg(unix)]

@@ -1,12 +1,16 @@
-//! The program `mimecast-devo`: the eleven functions on one host, without AWS.
+//! The program `mimecast-devo`: the eleven functions on one host, without AWS, and what looks after them here and there.
 
+mod backfill;
 mod balance;
 mod collect;
 mod config;
+mod dead_letters;
 mod demo;
 mod endpoint;
+mod place;
 mod signals;
 mod simulate;
+mod status;
 mod world;
 
 use std::io;
@@ -22,6 +26,9 @@ use mimecast_devo::embedded;
 #[command(version)]
 enum Command {
     Collect(collect::Options),
+    Backfill(backfill::Options),
+    Status(status::Options),
+    DeadLetters(dead_letters::Options),
     Demo(demo::Options),
     Simulate(simulate::Options),
 }
@@ -32,6 +39,9 @@ enum Error {
     /// What somebody has to correct before the next start.
     #[error("{0}")]
     Configuration(String),
+    /// Somebody else works with the checkpoints.
+    #[error("{0}")]
+    InUse(String),
     #[error(transparent)]
     Collector(#[from] collector::Error),
     #[error(transparent)]
@@ -65,6 +75,9 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match command {
             Command::Collect(options) => collect::run(&options).await,
+            Command::Backfill(options) => backfill::run(&options).await,
+            Command::Status(options) => status::run(&options).await,
+            Command::DeadLetters(options) => dead_letters::run(&options).await,
             Command::Demo(options) => demo::run(&options).await,
             Command::Simulate(options) => simulate::run(&options).await,
         }

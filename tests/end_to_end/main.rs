@@ -9,9 +9,11 @@ mod support;
 
 mod all_sources;
 mod bad_input;
+mod hostile;
 mod house;
 mod incremental;
 mod regressions;
+mod replay;
 mod reports;
 mod settings;
 mod upgrades;

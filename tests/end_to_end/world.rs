@@ -41,8 +41,10 @@ pub struct World {
     pub store: Embedded,
     env: BTreeMap<String, String>,
     running: BTreeMap<String, (Runtime, Function)>,
-    /// What ended functions have printed.
+    /// What ended functions have printed, and what all have answered.
     printed: String,
+    /// What nothing may show, as far as it has been replaced by now.
+    secrets: Vec<String>,
 }
 
 impl World {
@@ -59,7 +61,8 @@ impl World {
             ("INITIAL_LOOKBACK", "24h"),
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        World { mimecast, devo, aws, store, env, running: BTreeMap::new(), printed: String::new() }
+        let secrets = vec![mimecast.secret_v1(), mimecast.secret_v2(), devo.secret()];
+        World { mimecast, devo, aws, store, env, running: BTreeMap::new(), printed: String::new(), secrets }
     }
 
     /// Sets a variable for functions started from here on.
@@ -82,6 +85,7 @@ impl World {
             self.running.insert(source.to_owned(), (runtime, function));
         }
         let outcome = self.running[source].0.invoke(event, deadline).await;
+        self.printed.push_str(&format!("{outcome:?}\n"));
         if matches!(outcome, Outcome::Died { .. }) {
             self.stop(source);
         }
@@ -137,19 +141,26 @@ impl World {
         assert_same(&self.devo.lines(), expected);
     }
 
-    /// Asserts that nothing that any function has printed holds a secret.
+    /// Asserts that nothing that any function has printed or answered holds a secret. Every world does so when it ends.
     pub fn assert_no_secret_printed(&self) {
         let output = self.output();
-        for secret in [self.mimecast.secret_v1(), self.mimecast.secret_v2(), self.devo.secret()] {
-            let secret: Value = serde_json::from_str(&secret).unwrap();
+        let current = [self.mimecast.secret_v1(), self.mimecast.secret_v2(), self.devo.secret()];
+        for secret in self.secrets.iter().chain(&current) {
+            let secret: Value = serde_json::from_str(secret).unwrap();
             for (name, value) in secret.as_object().unwrap() {
                 if !["base_url", "url", "domain"].contains(&name.as_str()) {
                     assert!(!output.contains(value.as_str().unwrap()), "{name} was printed:\n{output}");
                 }
             }
         }
+        let headers = self.mimecast.requests().into_iter().flat_map(|request| request.headers);
+        for (_, value) in headers.filter(|(name, _)| name == "authorization") {
+            // `Bearer <token>`, `MC <access key>:<signature>`
+            let shown = value.split([' ', ':']).skip(1).find(|part| output.contains(part));
+            assert_eq!(shown, None, "sent as authorization, and printed:\n{output}");
+        }
         assert!(!output.contains("X-Amz-Signature="), "a signed link was printed:\n{output}");
-        assert!(!output.contains("Bearer "), "a token was printed:\n{output}");
+        assert!(!output.replace("Bearer ***", "").contains("Bearer "), "a token was printed:\n{output}");
     }
 
     /// The dead-letter items of a source, without keys and times.
@@ -170,6 +181,15 @@ impl World {
             (item["raw"].as_b().unwrap().as_ref().to_vec(), item["reason"].as_s().unwrap().clone())
         };
         items.items().iter().map(letter).collect()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop_all();
+            self.assert_no_secret_printed();
+        }
     }
 }
 

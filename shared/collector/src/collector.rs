@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, retry::RetryConfig};
+use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig};
 use devo::Sink;
 use mimecast::{Client, Clock, Credentials};
 use secrecy::{ExposeSecret, SecretString};
@@ -27,17 +27,21 @@ const OWN_LOGS_TIME: Duration = Duration::from_secs(5);
 
 /// Runs sources: each invocation is one run of one source for one tenant.
 pub struct Collector {
-    settings: Settings,
-    store: Store,
+    pub(crate) settings: Settings,
+    pub(crate) store: Store,
     secrets: Secrets,
-    clock: Clock,
+    pub(crate) clock: Clock,
     accounts: Mutex<HashMap<String, Arc<Account>>>,
+    networks: Option<Networks>,
 }
 
+/// What stands in the network's place to Mimecast and to Devo.
+type Networks = (Arc<dyn mimecast::Network>, Arc<dyn devo::Network>);
+
 /// A tenant's doors to Mimecast and Devo, kept warm between invocations.
-struct Account {
-    mimecast: Client,
-    sink: Sink,
+pub(crate) struct Account {
+    pub mimecast: Client,
+    pub sink: Sink,
     /// What they were made from, to tell a rotated secret.
     secrets: (SecretString, Option<SecretString>),
 }
@@ -45,7 +49,13 @@ struct Account {
 impl Collector {
     /// A collector with the given parts.
     pub fn new(settings: Settings, store: Store, secrets: Secrets, clock: Clock) -> Self {
-        Self { settings, store, secrets, clock, accounts: Mutex::default() }
+        Self { settings, store, secrets, clock, accounts: Mutex::default(), networks: None }
+    }
+
+    /// The same collector with these behind its clients in the network's place, for simulations.
+    #[must_use]
+    pub fn over(self, mimecast: Arc<dyn mimecast::Network>, devo: Arc<dyn devo::Network>) -> Self {
+        Self { networks: Some((mimecast, devo)), ..self }
     }
 
     /// A collector as the environment describes it, on AWS.
@@ -53,20 +63,15 @@ impl Collector {
     /// # Errors
     /// `Configuration`, naming the variable.
     pub async fn from_env() -> Result<Self, Error> {
-        let settings = Settings::from_env()?;
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(3))
-            .operation_attempt_timeout(Duration::from_secs(5))
-            .operation_timeout(Duration::from_secs(20))
-            .build();
-        let config = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::standard().with_max_attempts(6))
-            .load()
-            .await;
+        Ok(Self::on_aws(Settings::from_env()?).await)
+    }
+
+    /// A collector with these settings, on AWS.
+    pub async fn on_aws(settings: Settings) -> Self {
+        let config = aws().await;
         let store = Store::new(aws_sdk_dynamodb::Client::new(&config), &settings.checkpoint_table);
         let secrets = Secrets::new(Some(aws_sdk_secretsmanager::Client::new(&config)));
-        Ok(Self::new(settings, store, secrets, Clock::System))
+        Self::new(settings, store, secrets, Clock::System)
     }
 
     /// Whether the default tenant's secrets can be read and fit the settings; asks neither Mimecast nor Devo.
@@ -175,7 +180,7 @@ impl Collector {
     }
 
     /// The tenant's account; with `refused`, after looking whether its secrets have changed.
-    async fn account(&self, tenant: &str, refused: Option<&Arc<Account>>) -> Result<Arc<Account>, Error> {
+    pub(crate) async fn account(&self, tenant: &str, refused: Option<&Arc<Account>>) -> Result<Arc<Account>, Error> {
         let mut accounts = self.accounts.lock().await;
         if let (Some(account), None) = (accounts.get(tenant), refused) {
             return Ok(account.clone());
@@ -204,14 +209,37 @@ impl Collector {
             credentials.base_url(settings.mimecast_base_url.as_deref(), settings.mimecast_region.as_deref())?;
         let keys = devo.as_ref().map(devo::Credentials::from_json).transpose()?;
         let url = settings.devo_url(keys.as_ref().and_then(devo::Credentials::url))?;
-        let account = Arc::new(Account {
-            mimecast: Client::new(credentials, base_url, self.clock)?,
-            sink: Sink::open(url, keys.as_ref(), &settings.devo)?,
-            secrets: (mimecast, devo),
-        });
+        let mut client = Client::new(credentials, base_url, self.clock)?;
+        let mut sink = Sink::open(url, keys.as_ref(), &settings.devo)?;
+        if let Some((to_mimecast, to_devo)) = &self.networks {
+            client = client.over(to_mimecast.clone());
+            sink = sink.over(to_devo);
+        }
+        let account = Arc::new(Account { mimecast: client, sink, secrets: (mimecast, devo) });
         accounts.insert(tenant.to_owned(), account.clone());
         Ok(account)
     }
+}
+
+impl Store {
+    /// The table `table` on AWS, with the SDK's usual credentials and endpoints.
+    pub async fn on_aws(table: &str) -> Self {
+        Self::new(aws_sdk_dynamodb::Client::new(&aws().await), table)
+    }
+}
+
+/// What the AWS SDK finds in the environment.
+async fn aws() -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(3))
+        .operation_attempt_timeout(Duration::from_secs(5))
+        .operation_timeout(Duration::from_secs(20))
+        .build();
+    aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::standard().with_max_attempts(6))
+        .load()
+        .await
 }
 
 /// The seven sources asked for by time, and SIEM 2.0 by days.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::Error;
 use crate::answer::Gap;
 use crate::portion::{DeadLetter, Event, Marks, Portion};
-use crate::seen::UNMARKED;
+use crate::seen::{Mark, UNMARKED};
 use crate::state::{State, stamp};
 use crate::store::{Commit, Lease};
 
@@ -20,6 +20,8 @@ use crate::store::{Commit, Lease};
 pub(crate) const BATCH_LINES: usize = 10_000;
 /// Most bytes, line ends included, that are sent between two commits.
 pub(crate) const BATCH_BYTES: usize = 8_000_000;
+/// The origin of a dead letter that is a whole line: Devo has refused it.
+pub(crate) const REFUSED: &str = "devo";
 
 /// What an invocation has got done, also one that fails.
 #[derive(Default)]
@@ -37,6 +39,8 @@ pub(crate) struct Counts {
     pub unknown_types: BTreeMap<String, u64>,
     pub gap: Option<Gap>,
     pub repeat: Option<Gap>,
+    /// How late the latest row was.
+    pub late_seconds: u64,
 }
 
 /// Portions read but not yet delivered.
@@ -62,6 +66,7 @@ impl Pending {
         }
         self.portion.gap = portion.gap.or(self.portion.gap);
         self.portion.repeat = portion.repeat.or(self.portion.repeat);
+        self.portion.late_seconds = portion.late_seconds.max(self.portion.late_seconds);
         self.portion.state = portion.state;
     }
 
@@ -108,19 +113,21 @@ impl Delivery<'_> {
             if outcome.is_err() || !events.is_empty() {
                 // The state stays, so that the rest is read again; what Devo has got is known by its marks. A run that fails
                 // ends here, so the lease goes back whatever was asked.
-                let commit = Commit { state: None, marks: vec![sent], dead: &refused, release: outcome.is_err() };
-                self.lease.commit(commit, now).await?;
-                self.counts.rejected += std::mem::take(&mut refused).len() as u64;
+                let dead = letters(std::mem::take(&mut refused));
+                let release = outcome.is_err();
+                self.lease.commit(Commit { marks: vec![sent], dead: &dead, release, ..Commit::default() }, now).await?;
+                self.counts.rejected += dead.len() as u64;
             }
             outcome?;
         }
-        let dead = [portion.rejected, refused].concat();
+        let dead = [portion.rejected, letters(refused)].concat();
         let state: Option<&State> = any.then_some(&portion.state);
         self.counts.duplicates += portion.duplicates;
         self.counts.gap = portion.gap.or(self.counts.gap);
         self.counts.repeat = portion.repeat.or(self.counts.repeat);
+        self.counts.late_seconds = portion.late_seconds.max(self.counts.late_seconds);
         self.counts.rejected += dead.len() as u64;
-        let commit = Commit { state, marks: portion.marks, dead: &dead, release };
+        let commit = Commit { state, marks: portion.marks, dead: &dead, release, ..Commit::default() };
         self.lease.commit(commit, now).await?;
         if any {
             self.lease.state = portion.state;
@@ -129,11 +136,12 @@ impl Delivery<'_> {
     }
 
     /// Sends one batch, all tables in one call. `sent` takes the marks of what Devo has accepted or can never accept.
-    async fn send(
+    /// `refused` takes the latter, with their marks.
+    pub async fn send(
         &mut self,
         batch: &[Event],
-        sent: &mut Vec<u128>,
-        refused: &mut Vec<DeadLetter>,
+        sent: &mut Vec<Mark>,
+        refused: &mut Vec<(Mark, DeadLetter)>,
     ) -> Result<(), Error> {
         let tables = by_table(batch);
         let lines = |events: &[&Event]| events.iter().map(|event| event.line.clone()).collect();
@@ -160,15 +168,19 @@ impl Delivery<'_> {
             };
             self.counts.events = self.counts.events.saturating_sub(1);
             self.counts.bytes = self.counts.bytes.saturating_sub(event.line.len() as u64 + 1);
-            let (raw, table, origin) = (event.line.clone(), table.to_string(), "devo".into());
-            refused.push(DeadLetter { raw, reason, table, origin });
+            let (raw, table, origin) = (event.line.clone(), table.to_string(), REFUSED.to_owned());
+            refused.push((event.mark, DeadLetter { raw, reason, table, origin, header: None }));
         }
         delivery.failure.map_or(Ok(()), |error| Err(error.into()))
     }
 }
 
+fn letters(refused: Vec<(Mark, DeadLetter)>) -> Vec<DeadLetter> {
+    refused.into_iter().map(|(_, letter)| letter).collect()
+}
+
 /// How many of `events` make one batch: at least one.
-fn batch_size(events: &[Event]) -> usize {
+pub(crate) fn batch_size(events: &[Event]) -> usize {
     let mut bytes = 0;
     let fits = events.iter().take(BATCH_LINES).take_while(|event| {
         bytes += event.line.len() + 1;

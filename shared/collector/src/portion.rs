@@ -36,6 +36,8 @@ pub(crate) struct DeadLetter {
     pub table: String,
     /// Endpoint, file or page.
     pub origin: String,
+    /// The header without which a row cannot be read.
+    pub header: Option<Bytes>,
 }
 
 /// A portion of a source.
@@ -53,4 +55,6 @@ pub(crate) struct Portion {
     pub gap: Option<Gap>,
     /// Time that is read again because the API refused its token.
     pub repeat: Option<Gap>,
+    /// How many seconds the latest row was late.
+    pub late_seconds: u64,
 }

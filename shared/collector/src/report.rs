@@ -45,6 +45,7 @@ impl Report<'_> {
             ("Batches", "Count", counts.batches),
             ("DevoRefusals", "Count", counts.refusals),
             ("GapSeconds", "Seconds", self.gap_seconds()),
+            ("LateSeconds", "Seconds", counts.late_seconds),
         ];
         let mut metrics: Vec<(&str, &str, Value)> =
             counted.into_iter().filter(|(.., n)| *n > 0).map(|(name, unit, n)| (name, unit, n.into())).collect();

@@ -16,7 +16,7 @@ use crate::store::{Commit, Key, Lease, Store};
 use crate::{Error, Settings};
 
 /// The lease outlives its holder's deadline by this: what was on its way at the deadline is over by then.
-const LEASE_MARGIN: TimeDelta = TimeDelta::seconds(20);
+pub(crate) const LEASE_MARGIN: TimeDelta = TimeDelta::seconds(20);
 /// How long marks of a time window are kept: longer than a source may reasonably stand still.
 const KEEP_WINDOW_MARKS: TimeDelta = TimeDelta::days(90);
 
@@ -81,11 +81,7 @@ impl Run<'_> {
     }
 
     async fn acquire(&self) -> Result<Option<Lease>, Error> {
-        let keep = match &self.source.kind {
-            Kind::Window(_) | Kind::Snapshot(_) => KEEP_WINDOW_MARKS,
-            Kind::Stream(stream) => stream.keeps + TimeDelta::days(2),
-        };
-        let key = Key::new(self.tenant, self.source.name, self.backfill, keep);
+        let key = Key::new(self.tenant, self.source.name, self.backfill, keep(self.source));
         let left = self.deadline.saturating_duration_since(Instant::now());
         let now = self.clock.now();
         self.store.acquire(key, &uuid::Uuid::new_v4().to_string(), now, now + left + LEASE_MARGIN).await
@@ -163,5 +159,13 @@ impl Run<'_> {
     /// Mimecast's time, by which windows end and marks are found again. Only the lease goes by our own clock.
     fn now(&self) -> DateTime<Utc> {
         self.mimecast.now()
+    }
+}
+
+/// How long marks of a source are kept.
+pub(crate) fn keep(source: &Source) -> TimeDelta {
+    match &source.kind {
+        Kind::Window(_) | Kind::Snapshot(_) => KEEP_WINDOW_MARKS,
+        Kind::Stream(stream) => stream.keeps + TimeDelta::days(2),
     }
 }

@@ -66,6 +66,11 @@ impl Seen {
         self.judge(mark)
     }
 
+    /// Whether any content with this hash has been delivered; does not mark it.
+    pub fn has_content(&self, hash: u128) -> bool {
+        self.known.contains(&numbered(hash, 0))
+    }
+
     /// Judges what has an identity: an id, a file, a place in a file.
     pub fn identity(&mut self, hash: u128) -> Verdict {
         self.judge(hash)
@@ -81,7 +86,8 @@ impl Seen {
     }
 }
 
-fn numbered(hash: u128, number: u64) -> Mark {
+/// The mark of content by its number among equal ones.
+pub(crate) fn numbered(hash: u128, number: u64) -> Mark {
     xxh3_128_with_seed(&hash.to_le_bytes(), number)
 }
 
@@ -210,27 +216,51 @@ mod tests {
         assert!(read(&mut third, "w", &["{}"]).0.is_empty());
     }
 
+    /// What comes between two pages.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Between {
+        Nothing,
+        /// The run ends, and another goes on.
+        Run,
+        /// The commit of the page just read fails, and so does its run: another reads that page again.
+        Crash,
+    }
+
     proptest::proptest! {
-        /// Whatever is read again, in whatever pages, by whichever runs: of each content as many are delivered as the
-        /// reading that had most of it.
+        /// Whatever is read again, in whatever pages, by whichever runs, with whatever crashes: of each content as many are
+        /// delivered as the reading that had most of it.
         #[test]
         fn delivered_is_the_largest_reading(
             readings in proptest::collection::vec(
                 proptest::collection::vec(proptest::collection::vec(0..3_u128, 0..5), 1..4),
                 1..6,
             ),
-            new_runs in proptest::collection::vec(proptest::bool::ANY, 18),
+            between in proptest::collection::vec(
+                proptest::sample::select(vec![Between::Nothing, Between::Run, Between::Crash]),
+                18,
+            ),
         ) {
             let mut stored: Vec<(Option<String>, Vec<Mark>)> = Vec::new();
+            let another_run = |stored: &[(Option<String>, Vec<Mark>)]| {
+                let mut seen = Seen::default();
+                stored.iter().for_each(|(label, marks)| seen.remember(label.clone(), marks.iter().copied()));
+                seen
+            };
             let mut seen = Seen::default();
             let mut delivered = HashMap::new();
-            let mut new_runs = new_runs.into_iter();
+            let mut between = between.into_iter();
             for (number, pages) in readings.iter().enumerate() {
                 let label = number.to_string();
                 for (index, page) in pages.iter().enumerate() {
-                    if new_runs.next() == Some(true) {
-                        seen = Seen::default();
-                        stored.iter().for_each(|(label, marks)| seen.remember(label.clone(), marks.iter().copied()));
+                    let between = between.next().unwrap_or(Between::Nothing);
+                    if between == Between::Crash {
+                        seen.begin(label.clone());
+                        for content in page {
+                            seen.content(*content);
+                        }
+                    }
+                    if between != Between::Nothing {
+                        seen = another_run(&stored);
                     }
                     seen.begin(label.clone());
                     let (mut all, mut fresh) = (Vec::new(), Vec::new());
@@ -252,6 +282,54 @@ mod tests {
                 let most = readings.iter().map(count).max().unwrap_or_default();
                 proptest::prop_assert_eq!(delivered.get(&content).copied().unwrap_or_default(), most);
             }
+        }
+
+        /// A file is read in portions, from any of which another run may go on by its place: each line once.
+        #[test]
+        fn a_file_is_delivered_once_wherever_its_runs_end(
+            lines in 0..40_u64,
+            file in proptest::prelude::any::<u128>(),
+            portions in proptest::collection::vec((1..10_u64, proptest::bool::ANY), 60),
+        ) {
+            let (mut place, mut committed, mut delivered) = (0, Seen::default(), Vec::new());
+            for (length, fails) in portions {
+                let end = lines.min(place + length);
+                let new = (place + 1..=end).filter(|line| !committed.contains(place_hash(file, *line)));
+                let new: Vec<u64> = new.collect();
+                // Of a portion that fails half-way, what Devo has taken is known by its marks.
+                let sent = if fails { &new[..new.len() / 2] } else { &new[..] };
+                delivered.extend_from_slice(sent);
+                if fails {
+                    committed.remember(None, sent.iter().map(|line| place_hash(file, *line)));
+                } else {
+                    place = end;
+                }
+            }
+            delivered.sort_unstable();
+            let expected: Vec<u64> = (1..=place).collect();
+            delivered.retain(|line| *line <= place);
+            proptest::prop_assert_eq!(delivered, expected);
+        }
+
+        /// An event is the same in any white space, order of keys or spelling of its characters, and another with any other
+        /// value.
+        #[test]
+        fn a_hash_stands_for_the_value(
+            members in proptest::collection::btree_map("[a-c\"\\\\/<é]{0,3}", "[a-c\"\\\\/<é]{0,3}", 0..4),
+            other in proptest::collection::btree_map("[a-c\"\\\\/<é]{0,3}", "[a-c\"\\\\/<é]{0,3}", 0..4),
+            space in "[ \t\r\n]{0,2}",
+        ) {
+            let plain = serde_json::to_string(&members).unwrap();
+            let spelt = |text: &str| {
+                let units: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+                format!("\"{units}\"")
+            };
+            let turned: Vec<String> =
+                members.iter().rev().map(|(key, value)| format!("{}{space}:{space}{}", spelt(key), spelt(value))).collect();
+            let turned = format!("{{{space}{}{space}}}", turned.join(","));
+            proptest::prop_assert_eq!(hash(&plain), hash(&turned));
+            let other_hash = hash(&serde_json::to_string(&other).unwrap());
+            proptest::prop_assert_eq!(other_hash == hash(&plain), other == members);
         }
     }
 }

@@ -37,27 +37,23 @@ impl<'a> SnapshotReader<'a> {
         if std::mem::replace(&mut self.done, true) {
             return Ok(None);
         }
-        let page = self.task.client.page(self.spec.path, r#"{"data":[]}"#, self.task.until).await?;
+        let page = self.task.client.page(self.spec.path, r#"{"data":[]}"#, self.task.until).await;
+        let (page, rows) = match page.and_then(|page| page.envelope.rows(self.spec.rows).map(|rows| (page, rows))) {
+            Err(Error::Unreadable { raw, reason }) => return Ok(Some(self.unreadable(raw, reason))),
+            answer => answer?,
+        };
         let table = self.task.table(self.task.source.table);
         let collected_at = page.at.to_rfc3339_opts(SecondsFormat::Secs, true);
         let mut portion = Portion::default();
         let mut listed = Vec::new();
-        for row in page.envelope.rows(self.spec.rows)? {
+        for row in rows {
             let (line, id) = match json::compact(&row) {
                 Ok(line) => {
-                    // By its hash: ids may be long, and an item has to hold them all.
-                    let hashed = |id: String| format!("{:032x}", name_hash(&id));
-                    let id = self.spec.id.map(|id| json::string_member(&line, id).map(hashed).unwrap_or_default());
+                    let id = self.spec.id.map(|id| hashed_id(&line, id));
                     (line, id)
                 }
                 Err(reason) => {
-                    let hash = format!("{:032x}", xxh3_128(&row));
-                    let fresh = self.state.sent.insert(format!("unreadable {hash}"), hash.clone()).is_none();
-                    if fresh || self.spec.id.is_none() {
-                        let origin = self.spec.path.to_owned();
-                        portion.rejected.push(DeadLetter { raw: row, reason, table: table.to_string(), origin });
-                    }
-                    listed.push(format!("unreadable {hash}"));
+                    listed.push(self.reject(row, reason, &mut portion));
                     continue;
                 }
             };
@@ -86,6 +82,24 @@ impl<'a> SnapshotReader<'a> {
         Ok(Some(portion))
     }
 
+    /// An answer that stays broken is a dead letter whole; the next poll is another.
+    fn unreadable(&mut self, raw: Bytes, reason: String) -> Portion {
+        let mut portion = Portion::default();
+        self.reject(raw, reason, &mut portion);
+        Portion { state: self.state.clone(), ..portion }
+    }
+
+    /// What cannot be read, once where the same is polled again and again. Gives the name that the state has for it.
+    fn reject(&mut self, raw: Bytes, reason: String, portion: &mut Portion) -> String {
+        let hash = format!("{:032x}", xxh3_128(&raw));
+        let name = format!("unreadable {hash}");
+        if self.state.sent.insert(name.clone(), hash).is_none() || self.spec.id.is_none() {
+            let (table, origin) = (self.task.table(self.task.source.table).to_string(), self.spec.path.to_owned());
+            portion.rejected.push(DeadLetter { raw, reason, table, origin, header: None });
+        }
+        name
+    }
+
     /// Keeps the item small: ids that are no longer listed go, beyond a generous number.
     fn forget(&mut self, listed: &[String]) {
         let gone: Vec<String> = self.state.sent.keys().filter(|id| !listed.contains(id)).cloned().collect();
@@ -95,8 +109,13 @@ impl<'a> SnapshotReader<'a> {
     }
 }
 
+/// A notice's id in the state, or nothing. By its hash: ids may be long, and an item has to hold them all.
+pub(crate) fn hashed_id(line: &[u8], id: &str) -> String {
+    json::string_member(line, id).map(|id| format!("{:032x}", name_hash(&id))).unwrap_or_default()
+}
+
 /// The object with `"collectedAt"` as its last key.
-fn stamped(line: &Bytes, collected_at: &str) -> Bytes {
+pub(crate) fn stamped(line: &Bytes, collected_at: &str) -> Bytes {
     let open = line.strip_suffix(b"}").unwrap_or(line);
     let comma = if open == b"{" { "" } else { "," };
     let mut stamped = BytesMut::with_capacity(line.len() + 48);

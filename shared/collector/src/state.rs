@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The form of [`State`] that this version writes. A newer one is refused, an older one is read.
+/// The form of [`State`] that this version writes. A newer one is refused, an older one is read. A member that older versions
+/// may pass over and lose, as `late`, is no new form: so one can go back to them.
 pub(crate) const VERSION: i64 = 1;
 
 /// How far a source has been collected. Only the part of its kind is used.
@@ -39,6 +40,26 @@ pub(crate) struct Windows {
     pub open: Option<Open>,
     /// How many readings there have been: each has a name of its own.
     pub readings: u64,
+    /// The latest row of the last days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late: Option<Late>,
+}
+
+/// How late a row came: how far behind `closed_to` its own time was when it was first seen. `OVERLAP` has to be longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Late {
+    pub seconds: i64,
+    pub at: DateTime<Utc>,
+}
+
+impl Late {
+    /// How long the latest row is remembered.
+    const KEPT: TimeDelta = TimeDelta::days(7);
+
+    /// Whether it is of the last days.
+    pub fn counts(&self, now: DateTime<Utc>) -> bool {
+        now - self.at < Self::KEPT
+    }
 }
 
 impl Windows {

@@ -4,35 +4,42 @@
 //! `checkpoint` (state, epoch, lease), `seen#...` (packed marks), `dead#...` (dead letters). The same calls serve DynamoDB and
 //! the embedded engine.
 
+mod letters;
+mod overview;
+
 use std::collections::HashMap;
-use std::io::Write;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::transact_write_items::{TransactWriteItemsError, TransactWriteItemsOutput};
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
+    AttributeValue, Delete, Put, ReturnValue, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update,
 };
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::portion::{DeadLetter, Marks};
-use crate::seen::{Mark, Seen};
+use crate::seen::{Mark, Seen, name_hash};
 use crate::state::{State, VERSION};
 use crate::{Backfill, Error};
 
 /// Marks in one item: 16 bytes each, well below DynamoDB's 400 KB.
 const MARKS_PER_ITEM: usize = 20_000;
-/// Bytes of a dead letter in one item.
-const RAW_PER_ITEM: usize = 350_000;
 /// Bytes of items in one transaction (DynamoDB: 4 MB) and their number (100), with room for the checkpoint itself.
 const TRANSACTION_BYTES: usize = 3_000_000;
 const TRANSACTION_ITEMS: usize = 90;
+/// The sort key of the live run's checkpoint, and how those of backfills begin.
+const CHECKPOINT: &str = "checkpoint";
+const BACKFILL: &str = "backfill#";
 /// Waits before a cancelled transaction is tried again.
 const CONFLICT_PAUSES_MS: [u64; 5] = [50, 100, 200, 400, 800];
+
+pub use letters::Letter;
+pub use overview::{BackfillOverview, Overview};
 
 type Item = HashMap<String, AttributeValue>;
 
@@ -55,15 +62,25 @@ pub(crate) struct Key {
 
 impl Key {
     pub fn new(tenant: &str, source: &str, backfill: Option<&Backfill>, keep: TimeDelta) -> Self {
-        let pk = format!("{tenant}#{source}");
-        match backfill {
-            None => Self { pk, sk: "checkpoint".into(), seen: "seen#".into(), keep },
-            Some(Backfill { from, to, id }) => {
-                // The same id with another range is another backfill.
-                let name = format!("{id}#{}#{}", rfc3339(*from), rfc3339(*to));
-                Self { pk, sk: format!("backfill#{name}"), seen: format!("backfill-seen#{name}#"), keep }
-            }
-        }
+        let sk = match backfill {
+            None => CHECKPOINT.to_owned(),
+            // The same id with another range is another backfill.
+            Some(Backfill { from, to, id }) => format!("{BACKFILL}{id}#{}#{}", rfc3339(*from), rfc3339(*to)),
+        };
+        Self::of(tenant, source, sk, keep)
+    }
+
+    /// The key of the checkpoint item `sk`.
+    pub fn of(tenant: &str, source: &str, sk: String, keep: TimeDelta) -> Self {
+        let seen = match sk.strip_prefix(BACKFILL) {
+            Some(name) => format!("backfill-seen#{name}#"),
+            None => "seen#".to_owned(),
+        };
+        Self { pk: format!("{tenant}#{source}"), sk, seen, keep }
+    }
+
+    fn is_backfill(&self) -> bool {
+        self.sk != CHECKPOINT
     }
 }
 
@@ -86,8 +103,29 @@ pub(crate) struct Commit<'a> {
     pub state: Option<&'a State>,
     pub marks: Vec<Marks>,
     pub dead: &'a [DeadLetter],
+    /// Dead letters that have been replayed.
+    pub replayed: Vec<&'a Letter>,
     /// Gives the lease back.
     pub release: bool,
+}
+
+/// One of the writes that a commit makes beside moving the checkpoint.
+enum Write {
+    Put(Item),
+    /// A part of a dead letter: DynamoDB may count what it deletes.
+    Delete {
+        sk: String,
+        bytes: usize,
+    },
+}
+
+impl Write {
+    fn size(&self) -> usize {
+        match self {
+            Self::Put(item) => size(item),
+            Self::Delete { bytes, .. } => *bytes,
+        }
+    }
 }
 
 impl Store {
@@ -152,21 +190,49 @@ impl Store {
         Ok(Some(lease))
     }
 
-    /// Ends whatever lease there is.
-    pub(crate) async fn release(&self, tenant: &str, source: &str) -> Result<(), Error> {
-        let key = Key::new(tenant, source, None, TimeDelta::zero());
-        let outcome = self
-            .update(&key)
-            .update_expression("SET lease_until = :released")
-            .condition_expression("attribute_exists(lease_until)")
-            .expression_attribute_values(":released", number(0))
-            .send()
-            .await;
-        match outcome {
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => Ok(()),
-            Err(error) => Err(self.failed("ending the lease", error)),
-            Ok(_) => Ok(()),
+    /// Ends whatever leases there are of a source and its backfills. Only for who knows that nobody holds them.
+    ///
+    /// # Errors
+    /// `Checkpoint`.
+    pub async fn release(&self, tenant: &str, source: &str) -> Result<(), Error> {
+        let pk = format!("{tenant}#{source}");
+        let mut items = self.items(&pk, CHECKPOINT, CHECKPOINT).await?;
+        items.extend(self.items(&pk, BACKFILL, &format!("{BACKFILL}~")).await?);
+        for item in items.iter().filter(|item| integer(item, "lease_until").is_some_and(|until| until > 0)) {
+            let key = Key::of(tenant, source, string(item, "sk").unwrap_or_default(), TimeDelta::zero());
+            let update = self.update(&key).update_expression("SET lease_until = :released");
+            let outcome = update.expression_attribute_values(":released", number(0)).send().await;
+            outcome.map_err(|error| self.failed("ending the lease", error))?;
         }
+        Ok(())
+    }
+
+    /// Those marks under `key` from `stamp` on that are `wanted`.
+    pub(crate) async fn seen(&self, key: &Key, stamp: &str, wanted: impl Fn(&Mark) -> bool) -> Result<Seen, Error> {
+        let mut seen = Seen::default();
+        let prefix = &key.seen;
+        let query = self.query(&key.pk, &format!("{prefix}{stamp}"), &format!("{prefix}~"));
+        let mut pages = query.into_paginator().items().send();
+        while let Some(item) = pages.next().await {
+            let item = item.map_err(|error| self.failed("reading the marks", error))?;
+            let label = string(&item, "reading");
+            let packed = item.get("marks").and_then(|marks| marks.as_b().ok()).map(Blob::as_ref).unwrap_or_default();
+            let marks = packed.as_chunks().0.iter().map(|mark| Mark::from_le_bytes(*mark));
+            seen.remember(label, marks.filter(&wanted));
+        }
+        Ok(seen)
+    }
+
+    /// The items under `pk` with sort keys between two, both included.
+    fn query(&self, pk: &str, from: &str, to: &str) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.table)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+            .expression_attribute_values(":pk", text(pk))
+            .expression_attribute_values(":from", text(from))
+            .expression_attribute_values(":to", text(to))
+            .consistent_read(true)
     }
 
     /// An update of the checkpoint item.
@@ -194,28 +260,7 @@ impl Store {
 impl Lease {
     /// The marks from `stamp` on.
     pub async fn seen(&self, stamp: &str) -> Result<Seen, Error> {
-        let mut seen = Seen::default();
-        let prefix = &self.key.seen;
-        let mut pages = self
-            .store
-            .client
-            .query()
-            .table_name(&self.store.table)
-            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
-            .expression_attribute_values(":pk", text(&self.key.pk))
-            .expression_attribute_values(":from", text(&format!("{prefix}{stamp}")))
-            .expression_attribute_values(":to", text(&format!("{prefix}~")))
-            .consistent_read(true)
-            .into_paginator()
-            .items()
-            .send();
-        while let Some(item) = pages.next().await {
-            let item = item.map_err(|error| self.store.failed("reading the marks", error))?;
-            let label = item.get("reading").and_then(|label| label.as_s().ok()).cloned();
-            let packed = item.get("marks").and_then(|marks| marks.as_b().ok()).map(Blob::as_ref).unwrap_or_default();
-            seen.remember(label, packed.as_chunks().0.iter().map(|mark| Mark::from_le_bytes(*mark)));
-        }
-        Ok(seen)
+        self.store.seen(&self.key, stamp, |_| true).await
     }
 
     /// Writes `commit`, if no later lease has been taken.
@@ -223,27 +268,32 @@ impl Lease {
     /// # Errors
     /// `Checkpoint`, also when the lease was lost: then nothing of the last step has been written.
     pub async fn commit(&mut self, commit: Commit<'_>, now: DateTime<Utc>) -> Result<(), Error> {
-        let mut items = Vec::new();
+        let mut writes = Vec::new();
+        // Where one transaction does not hold it all: the letters before the marks, by which what is in a letter counts as
+        // done, and what is replayed goes only after both.
+        for letter in commit.dead {
+            writes.extend(self.dead_items(letter, now)?.into_iter().map(Write::Put));
+        }
         for group in &commit.marks {
             for marks in group.marks.chunks(MARKS_PER_ITEM) {
-                items.push(self.marks_item(group, marks, now));
+                writes.push(Write::Put(self.marks_item(group, marks, now)));
             }
         }
-        for letter in commit.dead {
-            items.extend(self.dead_items(letter, now)?);
+        for part in commit.replayed.iter().flat_map(|letter| &letter.parts) {
+            writes.push(Write::Delete { sk: part.sk.clone(), bytes: part.bytes });
         }
-        // More than one transaction holds only for large dead letters; the state moves with the last one.
-        while items.len() > TRANSACTION_ITEMS || items.iter().map(size).sum::<usize>() > TRANSACTION_BYTES {
+        // The state moves with the last one.
+        while writes.len() > TRANSACTION_ITEMS || writes.iter().map(Write::size).sum::<usize>() > TRANSACTION_BYTES {
             let mut bytes = 0;
-            let fits = items.iter().take(TRANSACTION_ITEMS).take_while(|item| {
-                bytes += size(item);
+            let fits = writes.iter().take(TRANSACTION_ITEMS).take_while(|write| {
+                bytes += write.size();
                 bytes <= TRANSACTION_BYTES
             });
-            let first: Vec<Item> = items.drain(..fits.count().max(1)).collect();
+            let first: Vec<Write> = writes.drain(..fits.count().max(1)).collect();
             self.transact(first, None, false, now).await?;
         }
-        if !items.is_empty() {
-            return self.transact(items, commit.state, commit.release, now).await;
+        if !writes.is_empty() {
+            return self.transact(writes, commit.state, commit.release, now).await;
         }
         if commit.state.is_none() && !commit.release {
             return Ok(());
@@ -271,7 +321,7 @@ impl Lease {
 
     async fn transact(
         &mut self,
-        items: Vec<Item>,
+        writes: Vec<Write>,
         state: Option<&State>,
         release: bool,
         now: DateTime<Utc>,
@@ -293,9 +343,18 @@ impl Lease {
             .client
             .transact_write_items()
             .transact_items(TransactWriteItem::builder().update(update).build());
-        for item in items {
-            let put = Put::builder().table_name(&self.store.table).set_item(Some(item)).build().map_err(impossible)?;
-            request = request.transact_items(TransactWriteItem::builder().put(put).build());
+        for write in writes {
+            let (table, write_item) = (&self.store.table, TransactWriteItem::builder());
+            request = request.transact_items(match write {
+                Write::Put(item) => {
+                    let put = Put::builder().table_name(table).set_item(Some(item)).build().map_err(impossible)?;
+                    write_item.put(put).build()
+                }
+                Write::Delete { sk, .. } => {
+                    let delete = Delete::builder().table_name(table).key("pk", text(&self.key.pk)).key("sk", text(&sk));
+                    write_item.delete(delete.build().map_err(impossible)?).build()
+                }
+            });
         }
         // The SDK does not repeat a transaction that another write or a throttle has cancelled.
         for pause in CONFLICT_PAUSES_MS.map(Duration::from_millis) {
@@ -367,46 +426,14 @@ impl Lease {
         item
     }
 
-    /// One item, or several numbered parts.
-    fn dead_items(&mut self, letter: &DeadLetter, now: DateTime<Utc>) -> Result<Vec<Item>, Error> {
-        let mut raw = letter.raw.to_vec();
-        let zip = raw.len() > RAW_PER_ITEM;
-        if zip {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-            raw = encoder
-                .write_all(&raw)
-                .and_then(|()| encoder.finish())
-                .map_err(|error| Error::Checkpoint(format!("a dead letter does not compress: {error}")))?;
-        }
-        // An empty piece of input is a dead letter too.
-        let parts: Vec<&[u8]> = if raw.is_empty() { vec![&[]] } else { raw.chunks(RAW_PER_ITEM).collect() };
-        let count = parts.len();
-        let mut items = Vec::with_capacity(count);
-        for (index, part) in parts.into_iter().enumerate() {
-            let mut item = Item::from([
-                ("pk".into(), text(&self.key.pk)),
-                ("sk".into(), text(&format!("dead#{}#{}", rfc3339(now), self.unique()))),
-                ("raw".into(), AttributeValue::B(Blob::new(part))),
-                ("reason".into(), text(&letter.reason)),
-                ("table".into(), text(&letter.table)),
-                ("origin".into(), text(&letter.origin)),
-            ]);
-            if zip {
-                item.insert("encoding".into(), text("gzip"));
-            }
-            if count > 1 {
-                item.insert("part".into(), number(index as i64 + 1));
-                item.insert("parts".into(), number(count as i64));
-            }
-            items.push(item);
-        }
-        Ok(items)
-    }
-
-    /// Unlike any other of this key: the epoch is this lease's alone.
+    /// Unlike any other below `pk`: the epoch is this lease's alone, and backfills have epochs of their own.
     fn unique(&mut self) -> String {
         self.written += 1;
-        format!("{}{:06}", self.epoch, self.written)
+        let number = format!("{}{:06}", self.epoch, self.written);
+        match self.key.is_backfill() {
+            true => format!("{number}-{:016x}", name_hash(&self.key.sk) as u64),
+            false => number,
+        }
     }
 }
 
@@ -436,6 +463,10 @@ fn text(value: &str) -> AttributeValue {
 
 fn number(value: i64) -> AttributeValue {
     AttributeValue::N(value.to_string())
+}
+
+fn string(item: &Item, name: &str) -> Option<String> {
+    item.get(name)?.as_s().ok().cloned()
 }
 
 fn integer(item: &Item, name: &str) -> Option<i64> {

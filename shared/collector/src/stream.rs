@@ -5,8 +5,8 @@
 
 mod file;
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{Read, Seek};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,6 +33,8 @@ const LINKS_PER_PAGE: u32 = 100;
 const GONE: TimeDelta = TimeDelta::hours(24);
 /// How far an answer without a token goes back behind the last one.
 const OVERLAP: TimeDelta = TimeDelta::hours(1);
+/// The most that is kept of a broken file or answer, in bytes: a dead letter is written from memory.
+const LARGEST_LETTER: u64 = 32 << 20;
 /// Answers in a row without a file that are followed for the sake of their new token.
 const EMPTY_ANSWERS: u32 = 20;
 
@@ -49,6 +51,8 @@ pub(crate) struct StreamReader<'a> {
     empty_answers: HashMap<String, u32>,
     /// Files opened in this run.
     opened: u64,
+    /// Files come out of dead letters.
+    replays: bool,
     restarted: Vec<String>,
     tables: HashMap<String, (Arc<str>, Option<Arc<str>>)>,
     /// The first error of a feed: the others are read first.
@@ -65,8 +69,8 @@ struct Answer {
     caught_up: bool,
     /// A file could not be had: the token stays, for its sake.
     unfinished: Option<String>,
-    /// The whole answer, kept on the last try for a dead letter.
-    raw: Option<Bytes>,
+    /// The answer, kept on the last try for a dead letter.
+    raw: Option<Raw>,
     /// Events and bad lines read from it.
     pieces: u64,
 }
@@ -101,11 +105,17 @@ impl<'a> StreamReader<'a> {
             tries: HashMap::new(),
             empty_answers: HashMap::new(),
             opened: 0,
+            replays: false,
             restarted: Vec::new(),
             tables: HashMap::new(),
             failed: None,
             gap,
         }
+    }
+
+    /// A reader of files out of dead letters, which asks Mimecast for nothing.
+    pub fn replay(task: Task<'a>, spec: &'a Stream) -> Self {
+        Self { replays: true, ..Self::new(task, spec, State::default()) }
     }
 
     /// Nothing that was published before this can be asked for again.
@@ -222,7 +232,7 @@ impl<'a> StreamReader<'a> {
         if let Some(mut file) = answer.file {
             let tries = self.tries.entry(name_hash(&feed.name)).or_default();
             *tries += 1;
-            read.raw = if *tries < TRIES { None } else { Some(whole(&mut file)?) };
+            read.raw = if *tries < TRIES { None } else { Some(Raw::of(&mut file)?) };
             let origin = origin(feed, &answer.name);
             match (Archive::open(file, &answer.name), &read.raw) {
                 (Ok(archive), _) => {
@@ -236,7 +246,8 @@ impl<'a> StreamReader<'a> {
                     return Ok(Step::Again);
                 }
                 (Err(reason), Some(raw)) => {
-                    let portion = self.rejected(raw.clone(), reason.to_string(), origin);
+                    let (raw, reason) = raw.clone().rejected(&reason);
+                    let portion = self.rejected(raw, reason, origin);
                     self.answer = Some(read);
                     return Ok(Step::Portion(portion));
                 }
@@ -257,12 +268,9 @@ impl<'a> StreamReader<'a> {
             Ok(listing) => listing,
             Err(error) => return self.refused(feed, error, before),
         };
-        let mut files: VecDeque<(String, Content)> = VecDeque::new();
-        for link in listing.value {
-            if files.iter().all(|(other, _)| other != link.path()) {
-                files.push_back((link.path().to_owned(), Content::Linked(link)));
-            }
-        }
+        let mut paths = HashSet::new();
+        let links = listing.value.into_iter().map(|link| (link.path().to_owned(), Content::Linked(link)));
+        let files: VecDeque<(String, Content)> = links.filter(|(path, _)| paths.insert(path.clone())).collect();
         let next = listing.next.or_else(|| before.token.clone());
         let dry = self.is_dry(feed, files.is_empty());
         let caught_up = listing.is_caught_up || dry || (files.is_empty() && next == before.token);
@@ -343,7 +351,7 @@ impl<'a> StreamReader<'a> {
 
     fn rejected(&self, raw: Bytes, reason: String, origin: String) -> Portion {
         let table = self.task.table(self.task.source.table).to_string();
-        let letter = DeadLetter { raw, reason, table, origin };
+        let letter = DeadLetter { raw, reason, table, origin, header: None };
         Portion { rejected: vec![letter], ..self.delivered() }
     }
 
@@ -366,18 +374,39 @@ enum Step {
     CaughtUp(Portion),
 }
 
-fn origin(feed: &Feed, name: &str) -> String {
+/// A file, as dead letters name it.
+pub(crate) fn origin(feed: &Feed, name: &str) -> String {
     let path = match &feed.ask {
         Ask::File { path, .. } | Ask::Links { path, .. } => path,
     };
     format!("{path} {} {name}", feed.name).trim_end().to_owned()
 }
 
-fn whole(file: &mut SpooledTempFile) -> Result<Bytes, Error> {
-    let mut bytes = Vec::new();
-    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(spool)?;
-    file.rewind().map_err(spool)?;
-    Ok(bytes.into())
+/// What becomes of a broken file in a dead letter: all of it, or its beginning and what to add to the reason.
+#[derive(Clone, Default)]
+struct Raw {
+    bytes: Bytes,
+    note: String,
+}
+
+impl Raw {
+    fn of(file: &mut SpooledTempFile) -> Result<Self, Error> {
+        let mut bytes = Vec::new();
+        let length = file.seek(SeekFrom::End(0)).map_err(spool)?;
+        file.rewind().and_then(|()| file.take(LARGEST_LETTER).read_to_end(&mut bytes)).map_err(spool)?;
+        file.rewind().map_err(spool)?;
+        let kept = bytes.len();
+        let note = if length > LARGEST_LETTER {
+            format!("; the first {kept} of {length} bytes are kept")
+        } else {
+            String::new()
+        };
+        Ok(Self { bytes: bytes.into(), note })
+    }
+
+    fn rejected(self, reason: &impl std::fmt::Display) -> (Bytes, String) {
+        (self.bytes, format!("{reason}{}", self.note))
+    }
 }
 
 fn spool(error: std::io::Error) -> Error {

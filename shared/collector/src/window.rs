@@ -12,9 +12,9 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::Gap;
 use crate::portion::{DeadLetter, Event, Marks, Portion};
 use crate::reader::Task;
-use crate::seen::{Seen, content_hash, name_hash};
+use crate::seen::{Seen, Verdict, content_hash, name_hash};
 use crate::source::Window;
-use crate::state::{Open, State, stamp};
+use crate::state::{Late, Open, State, stamp};
 
 /// Longest window: bounds how much one reading has to go through before it counts.
 const LONGEST: TimeDelta = TimeDelta::hours(24);
@@ -198,9 +198,14 @@ impl<'a> WindowReader<'a> {
     fn take(&mut self, mut open: Open, page: &Page, rows: Vec<Bytes>, seen: &mut Seen) -> Portion {
         self.trouble = None;
         self.readable = true;
-        let moved = open.page.is_some() && self.before.is_none() && open.total != page.envelope.total;
+        let total = page.envelope.total;
+        let moved = match &self.before {
+            None => open.page.is_some() && open.total != total,
+            // More rows have come than the page before had: how many of this page's have been read cannot be told.
+            Some((before, earlier)) => total.is_some_and(|total| total.saturating_sub(*earlier) > before.len() as u64),
+        };
         if moved {
-            tracing::warn!(window = open.label(), "rows have moved since the last run, reading the window again");
+            tracing::warn!(window = open.label(), "rows have moved, reading the window again");
             return self.again(open);
         }
         seen.begin(open.label());
@@ -211,18 +216,13 @@ impl<'a> WindowReader<'a> {
         let mut marks = Vec::with_capacity(rows.len());
         let mut fresh = Vec::new();
         let table = self.task.table(self.task.source.table);
+        let mut late = TimeDelta::zero();
         for (row, hash) in rows.iter().zip(&hashes).skip(repeated) {
             if self.outside_backfill(row) {
                 continue;
             }
             let line = json::compact(row);
-            let id = self.spec.id.filter(|_| line.is_ok()).and_then(|id| json::string_member(row, id));
-            let id = id.filter(|id| !id.is_empty());
-            let verdict = match (id, &line) {
-                (Some(id), _) => seen.identity(name_hash(&id)),
-                (None, Ok(_)) => seen.content(*hash),
-                (None, Err(_)) => seen.content(xxh3_128(row)),
-            };
+            let verdict = judge(self.spec, row, *hash, &line, seen);
             marks.push(verdict.mark);
             if verdict.known {
                 portion.duplicates += 1;
@@ -231,11 +231,13 @@ impl<'a> WindowReader<'a> {
             fresh.push(verdict.mark);
             match line {
                 Ok(line) => {
+                    late = late.max(self.late(&open, &line));
                     portion.events.push(Event { table: table.clone(), line, mark: verdict.mark, unknown_type: None });
                 }
                 Err(reason) => portion.rejected.push(self.dead_letter(&open, row.clone(), reason)),
             }
         }
+        portion.late_seconds = self.remember(late, page.at);
         open.rows += (rows.len() - repeated) as u64;
         self.shrunk |= self.before.as_ref().is_some_and(|(_, earlier)| page.envelope.total < Some(*earlier));
         open.total = page.envelope.total;
@@ -380,14 +382,59 @@ impl<'a> WindowReader<'a> {
     /// The API may count its end in; a backfill's range is half-open.
     fn outside_backfill(&self, row: &Bytes) -> bool {
         let Some(range) = self.task.backfill else { return false };
-        let time = json::string_member(row, self.spec.time).and_then(|time| parse_time(&time));
-        time.is_some_and(|time| time < range.from || time >= range.to)
+        time(self.spec, row).is_some_and(|time| time < range.from || time >= range.to)
+    }
+
+    /// How far behind what was closed already a new row's own time is; not of a backfill, which reads what is long past.
+    fn late(&self, open: &Open, row: &[u8]) -> TimeDelta {
+        let closed_to = self.state.windows.closed_to.filter(|closed_to| open.from < *closed_to);
+        let Some(closed_to) = closed_to.filter(|_| self.task.backfill.is_none()) else { return TimeDelta::zero() };
+        // What is outside the window that was asked for says nothing about the overlap.
+        let time = time(self.spec, row).filter(|time| *time >= open.from);
+        time.map_or(TimeDelta::zero(), |time| closed_to - time)
+    }
+
+    /// Keeps the latest row in mind: how late it was, in seconds.
+    fn remember(&mut self, late: TimeDelta, now: DateTime<Utc>) -> u64 {
+        let kept = &mut self.state.windows.late;
+        *kept = kept.filter(|kept| kept.counts(now));
+        let seconds = late.num_seconds();
+        if seconds > kept.map_or(0, |kept| kept.seconds) {
+            *kept = Some(Late { seconds, at: now });
+        }
+        seconds.unsigned_abs()
     }
 
     fn dead_letter(&self, open: &Open, raw: Bytes, reason: String) -> DeadLetter {
         let origin = format!("{} {}", self.spec.path, open.label());
-        DeadLetter { raw, reason, table: self.task.table(self.task.source.table).to_string(), origin }
+        let table = self.task.table(self.task.source.table).to_string();
+        DeadLetter { raw, reason, table, origin, header: None }
     }
+}
+
+/// The mark of a row, and whether it has been delivered already or is a dead letter.
+pub(crate) fn judge(
+    spec: &Window,
+    row: &Bytes,
+    content: u128,
+    line: &Result<Bytes, String>,
+    seen: &mut Seen,
+) -> Verdict {
+    // What has become a dead letter is for its replay to deliver, also when it can be read by now.
+    let raw = xxh3_128(row);
+    if line.is_err() || seen.has_content(raw) {
+        return seen.content(raw);
+    }
+    let id = spec.id.and_then(|id| json::string_member(row, id));
+    match id.filter(|id| !id.is_empty()) {
+        Some(id) => seen.identity(name_hash(&id)),
+        None => seen.content(content),
+    }
+}
+
+/// A row's own time.
+pub(crate) fn time(spec: &Window, row: &[u8]) -> Option<DateTime<Utc>> {
+    json::string_member(row, spec.time).and_then(|time| parse_time(&time))
 }
 
 /// A time in a request: whole seconds, offset without a colon.
@@ -401,4 +448,39 @@ pub(crate) fn parse_time(text: &str) -> Option<DateTime<Utc>> {
         .or_else(|_| DateTime::parse_from_rfc3339(text))
         .map(|time| time.to_utc())
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use mimecast::Rows;
+
+    use super::*;
+    use crate::seen::numbered;
+
+    #[test]
+    fn a_row_that_became_a_dead_letter_is_its_replay_s_also_once_it_can_be_read() {
+        let row = Bytes::from_static(br#"{"id":"1"}"#);
+        let line = Ok(row.clone());
+        for id in [Some("id"), None] {
+            let spec = Window {
+                path: "/",
+                rows: Rows::Flat,
+                bounds: ["from", "to"],
+                filter: "",
+                id,
+                time: "date",
+                overlap: TimeDelta::zero(),
+                keeps: None,
+                page_size: 1,
+            };
+            let mut seen = Seen::default();
+            seen.remember(None, [numbered(xxh3_128(&row), 0)].into_iter());
+            seen.begin("a reading".to_owned());
+            let known: Vec<bool> =
+                [(); 2].map(|()| judge(&spec, &row, content_hash(&row), &line, &mut seen).known).into();
+            // One was a dead letter: another of its kind is new.
+            assert_eq!(known, [true, false]);
+            assert!(!judge(&spec, &row, content_hash(&row), &line, &mut Seen::default()).known);
+        }
+    }
 }

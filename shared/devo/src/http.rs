@@ -7,7 +7,10 @@ use std::{
     io::{self, Write as _},
     iter,
     net::IpAddr,
-    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -22,7 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::{
-    Batch, Credentials, Delivery, Error, Refused,
+    Batch, Credentials, Delivery, Error, Network, Refused,
     retry::{Fault, Pace, retry},
 };
 
@@ -41,6 +44,7 @@ const MAX_SHOWN: usize = 200;
 #[derive(Debug)]
 pub struct Http {
     client: Client,
+    network: Option<Arc<dyn Network>>,
     /// Scheme, host and port, for messages.
     origin: String,
     /// The address up to the table, in which the token stands.
@@ -89,11 +93,17 @@ impl Http {
         }
         Ok(Self {
             client: client.build().map_err(|error| Error::Configuration(format!("https client: {}", causes(error))))?,
+            network: None,
             origin: url.origin().ascii_serialization(),
             stream: stream.into(),
             token: [token, in_address.into()],
             portion: AtomicUsize::new(MAX_BYTES),
         })
+    }
+
+    /// Puts `network` in the network's place.
+    pub fn over(&mut self, network: Arc<dyn Network>) {
+        self.network = Some(network);
     }
 
     pub(crate) async fn send(&self, batches: &[Batch<'_>], until: Instant) -> Delivery {
@@ -176,7 +186,12 @@ impl Http {
 
     async fn attempt(&self, url: &Url, body: Bytes, time: Duration) -> Result<Answer, Fault> {
         let request = self.client.post(url.clone()).header(CONTENT_ENCODING, "gzip").body(body).timeout(time);
-        let response = match request.send().await {
+        let response = match (request.build(), &self.network) {
+            (Ok(request), None) => self.client.execute(request).await,
+            (Ok(request), Some(network)) => network.execute(request).await,
+            (Err(error), _) => Err(error),
+        };
+        let response = match response {
             Ok(response) => response,
             Err(error) => {
                 let text = self.shown(&causes(error));

@@ -6,12 +6,15 @@ mod credentials;
 mod error;
 mod http;
 mod line;
+mod network;
 mod relp;
 mod retry;
 mod stdout;
 mod syslog;
 mod tls;
 mod transport;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -20,6 +23,7 @@ use tokio::time::Instant;
 
 pub use credentials::Credentials;
 pub use error::Error;
+pub use network::Network;
 
 use crate::{http::Http, relp::Relp, stdout::Stdout, syslog::Syslog};
 
@@ -116,6 +120,17 @@ impl Sink {
     pub fn open(url: &str, credentials: Option<&Credentials>, options: &Options) -> Result<Self, Error> {
         let destinations = url.split(',').map(|url| Destination::open(url.trim(), credentials, options));
         Ok(Self { destinations: destinations.collect::<Result<_, _>>()? })
+    }
+
+    /// The same ways out with `network` behind those that speak HTTP, for simulations.
+    #[must_use]
+    pub fn over(mut self, network: &Arc<dyn Network>) -> Self {
+        for destination in &mut self.destinations {
+            if let Destination::Http(http) = destination {
+                http.over(network.clone());
+            }
+        }
+        self
     }
 
     /// Delivers the lines of each table in their order, and returns when each is settled, a failure lasts or `until` has come.

@@ -3,14 +3,19 @@
 //! Decided by the body's first bytes, because headers and names of real answers are wrong at times. Files are inflated
 //! while they are read and never lie unpacked anywhere. What is in them is left to `pieces`.
 
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, SeekFrom};
 
 use flate2::read::MultiGzDecoder;
+use memchr::memmem::Finder;
 use tempfile::SpooledTempFile;
 use zip::ZipArchive;
 
-/// The largest file in bytes, inflated; reading on is an error.
+/// The largest file in bytes, inflated, and the most that the files of a zip may say they hold; reading on is an error.
 pub const MAX_FILE: u64 = 2 << 30;
+/// The largest body in bytes; of one that is longer only the beginning may have been received.
+pub const MAX_BODY: u64 = 1 << 30;
+/// The most files in a zip: its directory is held in memory.
+const MAX_FILES: usize = 10_000;
 
 /// What an inflated file may hold in memory; above it goes to a temporary file.
 const IN_MEMORY: usize = 16 << 20;
@@ -40,13 +45,25 @@ impl Archive {
     /// `name` is that of the body itself (from the answer's header or link), used where no zip names the file.
     ///
     /// # Errors
-    /// The body cannot be read, or is a zip whose directory cannot be read or lists a name twice.
+    /// The body cannot be read, is empty or larger than [`MAX_BODY`], or is a zip whose directory cannot be read, lists a name
+    /// twice, or promises too much.
     pub fn open(mut body: SpooledTempFile, name: &str) -> io::Result<Self> {
+        if body.seek(SeekFrom::End(0))? > MAX_BODY {
+            return Err(invalid(format!("larger than {MAX_BODY} bytes")));
+        }
         body.rewind()?;
         let mut magic = Vec::new();
         body.by_ref().take(4).read_to_end(&mut magic)?;
         body.rewind()?;
+        if magic.is_empty() {
+            // A gzip or zip of nothing has bytes: this one broke off.
+            return Err(invalid("an empty body".into()));
+        }
         if magic == b"PK\x03\x04" || magic == b"PK\x05\x06" {
+            if central_headers(&mut body)? > MAX_FILES {
+                return Err(invalid(format!("a zip of more than {MAX_FILES} files")));
+            }
+            body.rewind()?;
             let zip = ZipArchive::new(body)?;
             let files = entries(&zip)?;
             return Ok(Self { body: Body::Zip(zip), files });
@@ -57,7 +74,7 @@ impl Archive {
         Ok(Self { body, files })
     }
 
-    /// The files in the order of the zip, without directories.
+    /// The files in the order of the zip, without empty directories.
     pub fn files(&self) -> &[File] {
         &self.files
     }
@@ -65,8 +82,8 @@ impl Archive {
     /// The content of a file, from its start.
     ///
     /// # Errors
-    /// Here or from the reader: the file is encrypted, of an unsupported compression, damaged or larger than [`MAX_FILE`].
-    /// The other files stay readable.
+    /// Here or from the reader: the file is encrypted, of an unsupported compression, damaged or larger than [`MAX_FILE`]
+    /// or than the zip's directory says. The other files stay readable.
     pub fn read(&mut self, index: usize) -> io::Result<Box<dyn Read + '_>> {
         let file = self.files.get(index).ok_or(io::ErrorKind::NotFound)?;
         let content: Box<dyn Read + '_> = match &mut self.body {
@@ -98,17 +115,43 @@ impl Archive {
 fn entries(zip: &ZipArchive<SpooledTempFile>) -> io::Result<Vec<File>> {
     if zip.has_duplicate_names() {
         // Only the last of each name could be read; the others would be lost.
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the zip lists a file name twice"));
+        return Err(invalid("the zip lists a file name twice".into()));
     }
     let mut files = Vec::with_capacity(zip.len());
+    let mut left = MAX_FILE;
     for entry in 0..zip.len() {
         let listed = zip.by_index_data(entry)?;
-        if !listed.is_dir() {
+        // What is named as a directory and holds something is a file all the same.
+        if !listed.is_dir() || listed.size() > 0 {
             let name = last_component(&String::from_utf8_lossy(listed.name_raw()));
+            // A reader gives no more than this, and entries may share their packed bytes: few of these can hold any amount.
+            let rest = left.checked_sub(listed.size());
+            left = rest.ok_or_else(|| invalid(format!("a zip of more than {MAX_FILE} bytes")))?;
             files.push(File { name, entry });
         }
     }
     Ok(files)
+}
+
+/// How many files the directory can list at most, wherever in the body it lies: `ZipArchive` takes in all of it at once.
+fn central_headers(body: &mut impl Read) -> io::Result<usize> {
+    let header = Finder::new(b"PK\x01\x02");
+    let (mut chunk, mut kept, mut count) = (vec![0; 64 << 10], 0, 0);
+    loop {
+        let read = body.read(&mut chunk[kept..])?;
+        if read == 0 {
+            return Ok(count);
+        }
+        let length = kept + read;
+        count += header.find_iter(&chunk[..length]).count();
+        // One may lie across the border; three bytes are too few to be counted twice.
+        kept = length.min(3);
+        chunk.copy_within(length - kept..length, 0);
+    }
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
 fn last_component(path: &str) -> String {

@@ -23,7 +23,7 @@ use crate::envelope::Envelope;
 use crate::refusal::{self, Fault};
 use crate::retry::Tries;
 use crate::token::Token;
-use crate::{Clock, Error, sign};
+use crate::{Clock, Error, Network, sign};
 
 /// Longest wait for one answer of a JSON endpoint.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -45,6 +45,7 @@ const LARGEST_FILE: u64 = 1 << 30;
 pub struct Client {
     shared: Arc<Shared>,
     calls: Calls,
+    network: Option<Arc<dyn Network>>,
 }
 
 /// Counts what is asked of Mimecast. Clones count together.
@@ -190,13 +191,19 @@ impl Client {
         }
         let http = http.build().map_err(|e| Error::Configuration(format!("TLS cannot be set up: {e}")))?;
         let shared = Shared { http, base_url, credentials, clock, offset: AtomicI64::new(0), token: Mutex::new(None) };
-        Ok(Self { shared: Arc::new(shared), calls: Calls::default() })
+        Ok(Self { shared: Arc::new(shared), calls: Calls::default(), network: None })
+    }
+
+    /// The same door with `network` behind it, for simulations.
+    #[must_use]
+    pub fn over(self, network: Arc<dyn Network>) -> Self {
+        Self { network: Some(network), ..self }
     }
 
     /// The same door, counted by `calls`.
     #[must_use]
     pub fn counted(&self, calls: &Calls) -> Self {
-        Self { shared: self.shared.clone(), calls: calls.clone() }
+        Self { calls: calls.clone(), ..self.clone() }
     }
 
     /// Whether the keys are for API 2.0.
@@ -347,7 +354,12 @@ impl Client {
             return Err(Fault::last(Error::Unavailable("no time left for another request".into())));
         }
         self.calls.0.requests.fetch_add(1, Relaxed);
-        let response = request.timeout(left.min(longest)).send().await.map_err(transport)?;
+        let request = request.timeout(left.min(longest)).build().map_err(transport)?;
+        let response = match &self.network {
+            None => self.shared.http.execute(request).await,
+            Some(network) => network.execute(request).await,
+        }
+        .map_err(transport)?;
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
         if let Some(server) = date.and_then(|date| DateTime::parse_from_rfc2822(date).ok()) {
             // `Date` has whole seconds: half a second is its mean error.

@@ -8,6 +8,11 @@ use serde::Deserialize;
 
 use crate::{Error, json};
 
+/// The most rows in one answer; asked for are 500 at most.
+const MAX_ROWS: usize = 100_000;
+/// The most characters of what an answer complains about.
+const MAX_TEXT: usize = 300;
+
 /// One answer of a JSON endpoint.
 #[derive(Debug)]
 pub struct Envelope {
@@ -65,7 +70,7 @@ impl Envelope {
     ///
     /// # Errors
     /// `Unreadable` where the body starts as an envelope and breaks off or breaks down.
-    pub(crate) fn read(body: &Bytes) -> Result<Option<Self>, Error> {
+    pub fn read(body: &Bytes) -> Result<Option<Self>, Error> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Ok(None);
         }
@@ -100,10 +105,15 @@ impl Envelope {
     /// The rows, as sent.
     ///
     /// # Errors
-    /// `Unreadable` where the borders of the rows cannot be told.
+    /// `Unreadable` where the borders of the rows cannot be told, or there are more than anybody asks for.
     pub fn rows(&self, rows: Rows) -> Result<Vec<Bytes>, Error> {
-        let broken = |reason: json::Broken| Error::Unreadable { raw: self.body.clone(), reason: reason.to_string() };
-        let groups = list(&self.data).map_err(broken)?;
+        let unreadable = |reason: String| Error::Unreadable { raw: self.body.clone(), reason };
+        let broken = |reason: json::Broken| unreadable(reason.to_string());
+        let few = |rows: Vec<Bytes>| match rows.len() {
+            ..=MAX_ROWS => Ok(rows),
+            _ => Err(unreadable(format!("more than {MAX_ROWS} rows"))),
+        };
+        let groups = few(list(&self.data).map_err(broken)?)?;
         match rows {
             Rows::Flat => Ok(groups),
             Rows::In(name) => {
@@ -113,6 +123,7 @@ impl Envelope {
                         let (key, value) = member.map_err(broken)?;
                         if key == name.as_bytes() {
                             found.extend(list(&group.slice_ref(value)).map_err(broken)?);
+                            found = few(found)?;
                         }
                     }
                 }
@@ -125,7 +136,8 @@ impl Envelope {
 /// An array's elements; a single object is a list of one; `null` or nothing is empty.
 fn list(value: &Bytes) -> Result<Vec<Bytes>, json::Broken> {
     match value.first() {
-        Some(b'[') => json::elements(value).map(|element| Ok(value.slice_ref(element?))).collect(),
+        // One more shows that there are too many.
+        Some(b'[') => json::elements(value).take(MAX_ROWS + 1).map(|element| Ok(value.slice_ref(element?))).collect(),
         Some(b'{') => Ok(vec![value.clone()]),
         _ => Ok(Vec::new()),
     }
@@ -151,8 +163,8 @@ pub(crate) fn complaint(body: &[u8]) -> Option<Complaint> {
         });
         for fault in details {
             if complaint.code.is_empty() && (fault.code.is_some() || fault.message.is_some()) {
-                complaint.code = fault.code.unwrap_or_else(|| "no code".into());
-                complaint.message = fault.message.unwrap_or_default();
+                complaint.code = fault.code.map_or_else(|| "no code".into(), |code| shown(&code));
+                complaint.message = shown(&fault.message.unwrap_or_default());
             }
         }
     }
@@ -167,6 +179,20 @@ fn faults(value: &[u8]) -> Vec<Fault> {
         let message = "a complaint in a form that is not known".to_owned();
         vec![Fault { message: Some(message), ..Fault::default() }]
     })
+}
+
+/// A text of the API's for people: one line, not long, and without what it may repeat of our request.
+pub(crate) fn shown(text: &str) -> String {
+    let line: String = text.chars().take(10 * MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let words: Vec<&str> = line.split(' ').map(|word| if holds_a_key(word) { "***" } else { word }).collect();
+    words.join(" ").chars().take(MAX_TEXT).collect()
+}
+
+/// Keys, tokens and signatures are long and hold letters and digits; no word does.
+fn holds_a_key(word: &str) -> bool {
+    let of_a_key = |c: char| c.is_ascii_alphanumeric() || "+/=_-.~".contains(c);
+    let (letter, digit) = (|c: char| c.is_ascii_alphabetic(), |c: char| c.is_ascii_digit());
+    word.split(|c| !of_a_key(c)).any(|run| run.len() >= 20 && run.contains(letter) && run.contains(digit))
 }
 
 impl std::fmt::Display for Complaint {
@@ -209,6 +235,18 @@ mod tests {
     }
 
     #[test]
+    fn more_rows_than_anybody_asks_for_are_unreadable() {
+        for (count, expected) in [(MAX_ROWS, true), (MAX_ROWS + 1, false)] {
+            let rows = vec!["{}"; count].join(",");
+            let flat = read(&format!(r#"{{"meta":{{}},"data":[{rows}]}}"#)).unwrap().unwrap();
+            assert_eq!(flat.rows(Rows::Flat).is_ok(), expected);
+            let half = vec!["{}"; count - 1].join(",");
+            let grouped = read(&format!(r#"{{"meta":{{}},"data":[{{"x":[{half}]}},{{"x":{{}}}}]}}"#)).unwrap().unwrap();
+            assert_eq!(grouped.rows(Rows::In("x")).is_ok(), expected);
+        }
+    }
+
+    #[test]
     fn what_is_no_envelope_is_told_from_a_broken_one() {
         for other in ["", "<html>", "[1]", r#"{"type":"MTA","data":[{}]}"#, "{]", r#"{"value":[]}"#] {
             assert!(read(other).unwrap().is_none(), "{other}");
@@ -230,6 +268,10 @@ mod tests {
         assert_eq!(of(r#"{"meta":{"status":200},"data":[],"fail":[]}"#), None);
         assert_eq!(of(r#"{"fail":{"code":"a","message":"m"}}"#), some(None, "a", "m"));
         assert_eq!(of(r#"{"meta":{"status":200},"fail":"sorry"}"#).map(|found| found.1), Some("no code".into()));
+        let echo = r#"{"fail":{"code":"c","message":"MC aBcDeFgHiJkLmNoPqRsT0:Zm9vYmFyYmF6cXV1eA1= for /api/audit/get-audit-events"}}"#;
+        assert_eq!(of(echo), some(None, "c", "MC *** for /api/audit/get-audit-events"));
+        let long = format!(r#"{{"fail":{{"code":"a\n","message":"{}"}}}}"#, "\u{e9}".repeat(1_000));
+        assert_eq!(of(&long), some(None, "a ", &"\u{e9}".repeat(MAX_TEXT)));
         assert_eq!(of(r#"{"meta":{"status":200},"fail":null}"#), None);
         assert_eq!(of("<html>"), None);
     }

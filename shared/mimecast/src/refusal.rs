@@ -63,7 +63,7 @@ pub(crate) fn check(
         text = format!("{text}, {complaint}");
     }
     if let Some(id) = headers.get("x-request-id").and_then(|id| id.to_str().ok()) {
-        text = format!("{text} (request {id})");
+        text = format!("{text} (request {})", envelope::shown(id));
     }
     Err(match (code, &complaint) {
         (400 | 403 | 404 | 410, _) if link => Fault::last(Error::LinkGone(text)),

@@ -38,7 +38,8 @@ impl Tries {
     pub async fn wait(&mut self, error: Error) -> Result<(), Error> {
         self.made += 1;
         let wait = match &error {
-            Error::RateLimited { wait, .. } => *wait,
+            // A quota that says "now" again and again is not to be hammered.
+            Error::RateLimited { wait, .. } => (*wait).max(backoff(self.made)),
             _ if self.made >= TRIES => return Err(error),
             // What is broken rather stays so, and the reader has other ways to go on.
             Error::Unreadable { .. } if self.made >= TRIES_UNREADABLE => return Err(error),
@@ -116,6 +117,17 @@ mod tests {
         for _ in 0..2 {
             tries.wait(Error::Unavailable("503".into())).await.unwrap();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_quota_that_is_always_free_at_once_is_not_hammered() {
+        let mut tries = Tries::new(Instant::now() + Duration::from_secs(900));
+        let mut made = 0;
+        while tries.wait(Error::RateLimited { wait: Duration::from_millis(200), message: String::new() }).await.is_ok()
+        {
+            made += 1;
+        }
+        assert!((45..120).contains(&made), "{made}");
     }
 
     #[tokio::test(start_paused = true)]

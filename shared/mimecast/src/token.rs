@@ -16,6 +16,11 @@ pub(crate) const PATH: &str = "/oauth/token";
 /// Renewed this long before it runs out, so that no request starts with a token about to expire.
 const MARGIN: Duration = Duration::from_secs(60);
 
+/// The longest that a token is believed to live.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most that is read of an answer, in bytes.
+const LARGEST: usize = 1 << 20;
+
 /// A bearer token and when to renew it.
 #[derive(Debug)]
 pub(crate) struct Token {
@@ -40,9 +45,16 @@ pub(crate) fn form(keys: &KeysV2) -> [(&'static str, &str); 3] {
 }
 
 impl Token {
-    pub async fn read(response: Response, now: DateTime<Utc>) -> Result<Self, Fault> {
+    pub async fn read(mut response: Response, now: DateTime<Utc>) -> Result<Self, Fault> {
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(|e| Fault::again(Error::Unavailable(e.without_url().to_string())))?;
+        let mut body = Vec::new();
+        let broken = |e: reqwest::Error| Fault::again(Error::Unavailable(e.without_url().to_string()));
+        while let Some(chunk) = response.chunk().await.map_err(broken)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LARGEST {
+                return Err(Fault::last(Error::Protocol(format!("{PATH}: an answer of more than {LARGEST} bytes"))));
+            }
+        }
         if status == 400 {
             // RFC 6749: invalid_client and invalid_grant may come as 400.
             return Err(Fault::last(Error::Credentials(format!("{PATH}: client_id or client_secret is wrong"))));
@@ -50,7 +62,7 @@ impl Token {
         refusal::check(status, &headers, Some(&body), false, now).map_err(|e| e.at(PATH))?;
         let grant: Grant = serde_json::from_slice(&body)
             .map_err(|_| Fault::again(Error::Protocol(format!("{PATH}: no access_token in the answer"))))?;
-        let life = Duration::from_secs(grant.expires_in);
+        let life = Duration::from_secs(grant.expires_in).min(LONGEST_LIFE);
         Ok(Self { value: grant.access_token, renew_at: Instant::now() + life.saturating_sub(MARGIN) })
     }
 

@@ -68,6 +68,45 @@ pub fn more(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, count: usize) ->
     expected
 }
 
+/// Adds about `count` new events to one source, timed from `oldest` to `newest` (SIEM files: published at `newest`), and
+/// returns them. As in `more`, each `seed` serves once; the hold summary gets `count` new rows in place of the old ones.
+pub fn add(
+    mimecast: &Mimecast,
+    source: &str,
+    seed: u64,
+    oldest: DateTime<Utc>,
+    newest: DateTime<Utc>,
+    count: usize,
+) -> Expected {
+    let mut maker = Maker::new(seed);
+    let mut expected = Expected::new();
+    match source {
+        "siem" => siem::push_some(mimecast, &mut maker, newest, count, &mut expected),
+        "threatfeed" => {
+            let feed = maker.one_of(&["malware_customer", "malware_grid"]).to_owned();
+            push_feed(mimecast, &mut maker, &feed, oldest, newest, count, &mut expected);
+        }
+        "messageholdsummary" => {
+            let rows: Vec<String> = (0..count).map(|_| rows::summary(&mut maker)).collect();
+            mimecast.set_summary(rows.iter().map(|row| maker.dressed(row)).collect());
+            expected.insert(SUMMARY_TABLE.into(), rows);
+        }
+        "dashboard" => {
+            for _ in 0..count {
+                let notice = rows::notice(&mut maker, newest);
+                mimecast.push_notice(maker.dressed(&notice));
+                expected.entry(DASHBOARD_TABLE.into()).or_default().push(notice);
+            }
+        }
+        _ => {
+            if let Some(source) = rows::SOURCES.iter().find(|known| known.name == source) {
+                rows::push(mimecast, &mut maker, source, oldest, newest, count, &mut expected);
+            }
+        }
+    }
+    expected
+}
+
 /// The lines of a STIX download of the same feed rows: three objects for each CSV line.
 pub fn stix(csv_lines: &[String]) -> Vec<String> {
     let objects = csv_lines.iter().filter_map(|line| {

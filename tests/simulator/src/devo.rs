@@ -20,7 +20,9 @@ use axum::{
     Router,
     body::{Body, to_bytes},
     extract::{ConnectInfo, State, connect_info::Connected},
-    http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode, Uri, header::CONTENT_ENCODING},
+    http::{
+        HeaderMap, Method, Request as HttpRequest, Response, StatusCode, Uri, header::CONTENT_ENCODING, request::Parts,
+    },
     serve::{IncomingStream, Listener},
 };
 use bytes::Bytes;
@@ -35,11 +37,11 @@ use tokio::{
 const MAX_BYTES: usize = 32 * 1024 * 1024;
 const DOMAIN: &str = "simulated";
 
-/// A running simulated Devo on a loopback port; it stops when dropped.
+/// A simulated Devo; it stops when dropped.
 pub struct Devo {
-    address: SocketAddr,
+    url: String,
     state: Shared,
-    _stop: oneshot::Sender<()>,
+    _stop: Option<oneshot::Sender<()>>,
 }
 
 /// What came with one request, refused ones included.
@@ -169,12 +171,24 @@ impl Devo {
             let stopped = async { drop(stopped.await) };
             drop(axum::serve(Wires(listener), app).with_graceful_shutdown(stopped).await);
         });
-        Ok(Self { address, state, _stop: stop })
+        Ok(Self { url: format!("http://{address}"), state, _stop: Some(stop) })
+    }
+
+    /// Without a socket: asked by [`Devo::exchange`] alone.
+    pub fn in_process() -> Self {
+        Self { url: "https://devo.simulated".to_owned(), state: Shared::default(), _stop: None }
+    }
+
+    /// One request and its answer, at once; a hang is nothing here. With `Some(n)` the connection breaks after `n` bytes of the
+    /// answer, with `Some(0)` before its head.
+    pub fn exchange(&self, request: HttpRequest<Bytes>) -> (Response<Bytes>, Option<usize>) {
+        let (head, body) = request.into_parts();
+        exchange(&self.state, &read(&self.state, &head, Ok(body)))
     }
 
     /// The address to configure as Devo's.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.url.clone()
     }
 
     /// The Devo secret that is valid now, as JSON.
@@ -185,6 +199,11 @@ impl Devo {
     /// The lines taken so far by table, in order of arrival, without their LF.
     pub fn lines(&self) -> BTreeMap<String, Vec<String>> {
         self.state.lock().lines.clone()
+    }
+
+    /// How many lines have been taken so far.
+    pub fn count(&self) -> usize {
+        self.state.lock().lines.values().map(Vec::len).sum()
     }
 
     /// All requests so far, in order of their answers.
@@ -249,6 +268,13 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Refusal {
     (status, text.into())
 }
 
+/// One request, read: what it is, its lines or why it is refused, and the fault that strikes it.
+struct Call {
+    seen: Request,
+    lines: Result<Vec<String>, Refusal>,
+    fault: Option<Kind>,
+}
+
 async fn handle(
     State(state): State<Shared>,
     ConnectInfo(cut): ConnectInfo<Cut>,
@@ -257,48 +283,63 @@ async fn handle(
     let (head, body) = request.into_parts();
     // Read whole even where the head is wrong: an answer before the end of a body may be lost.
     let body = to_bytes(body, MAX_BYTES).await.map_err(|_| refuse(StatusCode::PAYLOAD_TOO_LARGE, "more than 32 MB"));
+    let call = read(&state, &head, body);
+    if let Some(Kind::Hang(time)) = call.fault {
+        tokio::time::sleep(time).await;
+    }
+    let (response, bytes) = exchange(&state, &call);
+    if let Some(bytes) = bytes {
+        cut.0.store(bytes, Ordering::SeqCst);
+    }
+    response.map(Body::from)
+}
+
+fn read(state: &Shared, head: &Parts, body: Result<Bytes, Refusal>) -> Call {
     let inflated = body.and_then(|body| inflate(&head.headers, body));
     let mut seen = Request { table: String::new(), host: String::new(), status: 0, bytes: 0, lines: 0 };
     if let Ok(inflated) = &inflated {
         seen.bytes = inflated.len();
         seen.lines = inflated.iter().filter(|byte| **byte == b'\n').count();
     }
-    let checked = check(&state, &head.method, &head.uri, inflated, &mut seen);
-    let kind = checked.is_ok().then(|| state.lock().fault(&seen.table, seen.bytes)).flatten();
-    if let Some(Kind::Hang(time)) = kind {
-        tokio::time::sleep(time).await;
-    }
-    let (response, taken) = match (checked, &kind) {
-        (Err((status, text)), _) => (answer(status, text), None),
-        (Ok(lines), None | Some(Kind::Hang(_))) => (answer(StatusCode::OK, String::new()), Some(lines)),
-        (Ok(_), Some(Kind::Status { status, body, headers })) => (fault_answer(*status, body, headers), None),
-        (Ok(_), Some(Kind::TooLarge { max_bytes })) => {
-            (answer(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {max_bytes} bytes")), None)
-        }
-        (Ok(_), Some(Kind::ResetBeforeAnswer | Kind::ResetAbove { .. })) => (cut.after(0), None),
-        (Ok(lines), Some(Kind::AcceptThenReset)) => (cut.after(0), Some(lines)),
-        (Ok(lines), Some(Kind::ResetMidBody)) => (cut.after(1_000), Some(lines)),
-    };
-    let reset = matches!(kind, Some(Kind::ResetBeforeAnswer | Kind::AcceptThenReset | Kind::ResetAbove { .. }));
-    seen.status = if reset { 0 } else { response.status().as_u16() };
-    let mut inner = state.lock();
-    if let Some(lines) = taken {
-        inner.lines.entry(seen.table.clone()).or_default().extend(lines);
-    }
-    inner.requests.push(seen);
-    response
+    let lines = check(state, &head.method, &head.uri, inflated, &mut seen);
+    let fault = lines.is_ok().then(|| state.lock().fault(&seen.table, seen.bytes)).flatten();
+    Call { seen, lines, fault }
 }
 
-fn answer(status: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
+/// Answers a request; the number says how many bytes of the answer get out before its connection is reset.
+fn exchange(state: &Shared, call: &Call) -> (Response<Bytes>, Option<usize>) {
+    // More than any buffer on its way holds back.
+    let long = || answer(StatusCode::OK, "x".repeat(100_000));
+    let (response, taken, cut) = match (&call.lines, &call.fault) {
+        (Err((status, text)), _) => (answer(*status, text.clone()), None, None),
+        (Ok(lines), None | Some(Kind::Hang(_))) => (answer(StatusCode::OK, String::new()), Some(lines), None),
+        (Ok(_), Some(Kind::Status { status, body, headers })) => (fault_answer(*status, body, headers), None, None),
+        (Ok(_), Some(Kind::TooLarge { max_bytes })) => {
+            (answer(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {max_bytes} bytes")), None, None)
+        }
+        (Ok(_), Some(Kind::ResetBeforeAnswer | Kind::ResetAbove { .. })) => (long(), None, Some(0)),
+        (Ok(lines), Some(Kind::AcceptThenReset)) => (long(), Some(lines), Some(0)),
+        (Ok(lines), Some(Kind::ResetMidBody)) => (long(), Some(lines), Some(1_000)),
+    };
+    let mut inner = state.lock();
+    if let Some(lines) = taken {
+        inner.lines.entry(call.seen.table.clone()).or_default().extend(lines.iter().cloned());
+    }
+    let status = if cut == Some(0) { 0 } else { response.status().as_u16() };
+    inner.requests.push(Request { status, ..call.seen.clone() });
+    (response, cut)
+}
+
+fn answer(status: StatusCode, text: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
     *response.status_mut() = status;
     response
 }
 
-fn fault_answer(status: u16, body: &str, headers: &[(&'static str, String)]) -> Response<Body> {
+fn fault_answer(status: u16, body: &str, headers: &[(&'static str, String)]) -> Response<Bytes> {
     let builder =
         headers.iter().fold(Response::builder().status(status), |builder, (name, value)| builder.header(*name, value));
-    builder.body(Body::from(body.to_owned())).unwrap_or_else(|error| {
+    builder.body(Bytes::from(body.to_owned())).unwrap_or_else(|error| {
         answer(StatusCode::INTERNAL_SERVER_ERROR, format!("the fault itself is wrong: {error}"))
     })
 }
@@ -394,14 +435,6 @@ fn decode(text: &str) -> Option<String> {
 /// How many more bytes a connection may write before it is reset.
 #[derive(Clone)]
 struct Cut(Arc<AtomicUsize>);
-
-impl Cut {
-    /// An answer that gets only so many of its bytes (head included) out.
-    fn after(&self, bytes: usize) -> Response<Body> {
-        self.0.store(bytes, Ordering::SeqCst);
-        answer(StatusCode::OK, "x".repeat(100_000))
-    }
-}
 
 impl Connected<IncomingStream<'_, Wires>> for Cut {
     fn connect_info(stream: IncomingStream<'_, Wires>) -> Self {

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::http;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -29,11 +30,11 @@ pub use siem::{SiemFormat, SiemMode};
 use state::State;
 pub(crate) use state::deflate;
 
-/// A running server with one account. It stops when dropped.
+/// A server with one account. It stops when dropped.
 pub struct Mimecast {
     state: Arc<Mutex<State>>,
     stopped: Arc<AtomicBool>,
-    task: tokio::task::JoinHandle<()>,
+    task: Option<tokio::task::JoinHandle<()>>,
 }
 
 /// One request as it arrived, with the answer's status.
@@ -60,10 +61,25 @@ impl Mimecast {
     pub async fn start() -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         let base_url = format!("http://{}", listener.local_addr()?);
-        let state = Arc::new(Mutex::new(State::new(base_url)));
+        let state = Arc::new(Mutex::new(State::new(base_url, fastrand::Rng::new())));
         let stopped = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(server::serve(listener, state.clone(), stopped.clone()));
+        let task = Some(tokio::spawn(server::serve(listener, state.clone(), stopped.clone())));
         Ok(Self { state, stopped, task })
+    }
+
+    /// A server without a socket, asked by `exchange` alone: keys, tokens and ids follow from `seed`, and its clock shows `now`
+    /// and goes on with tokio's.
+    pub fn in_process(seed: u64, now: DateTime<Utc>) -> Self {
+        let mut state = State::new("https://mimecast.simulated".to_owned(), fastrand::Rng::with_seed(seed));
+        state.clock = Some((now, tokio::time::Instant::now()));
+        Self { state: Arc::new(Mutex::new(state)), stopped: Arc::default(), task: None }
+    }
+
+    /// One request and its answer, at once. With `Some(n)` the connection breaks after `n` bytes of the answer's body, with
+    /// `Some(0)` before its head.
+    pub fn exchange(&self, request: http::Request<Bytes>) -> (http::Response<Bytes>, Option<usize>) {
+        let (parts, body) = request.into_parts();
+        server::exchange(&self.state, parts, body)
     }
 
     /// `http://127.0.0.1:<port>`: serves `/oauth/token`, `/api/...`, `/siem/v1/...` and the signed links under `/files/`.
@@ -225,6 +241,13 @@ impl Mimecast {
         self.state().denied.retain(|denied| denied != text);
     }
 
+    /// How far a stream token of this server stands for: a place among the files or feed entries.
+    pub fn token_position(&self, token: &str) -> Option<u64> {
+        let state = self.state();
+        let sealed = ["siem", "batch", "feed"].into_iter().find_map(|kind| state.unseal(kind, token));
+        sealed.and_then(|sealed| sealed["position"].as_u64())
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
@@ -233,7 +256,9 @@ impl Mimecast {
 impl Drop for Mimecast {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Relaxed);
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

@@ -79,13 +79,14 @@ fn a_quiet_success_costs_few_metrics() {
 #[test]
 fn what_went_wrong_on_the_way_is_told() {
     let gap = Some(Gap { from: at(-7200), to: at(-3600) });
-    let counts = Counts { rejected: 2, duplicates: 5, refusals: 4, gap, ..counts() };
+    let counts = Counts { rejected: 2, duplicates: 5, refusals: 4, gap, late_seconds: 540, ..counts() };
     let more = answer(Status::More);
     let told = metrics(&report(Ok(&more), &counts).metrics("N", at(0)));
     assert_eq!(
         names(&told),
-        "Batches Bytes DevoRefusals Duplicates Events GapSeconds LagSeconds Rejected RunSeconds Success"
+        "Batches Bytes DevoRefusals Duplicates Events GapSeconds LagSeconds LateSeconds Rejected RunSeconds Success"
     );
+    assert_eq!(told["LateSeconds"], ("Seconds".to_owned(), 540.0));
     assert_eq!(told["GapSeconds"].1, 3600.0);
     assert_eq!((told["Rejected"].1, told["DevoRefusals"].1), (2.0, 4.0));
 }

@@ -60,7 +60,7 @@ fn marks(label: Option<&str>, stamp: &str, marks: Vec<Mark>) -> Marks {
 }
 
 fn letter(raw: impl Into<Bytes>) -> DeadLetter {
-    DeadLetter { raw: raw.into(), reason: "broken".into(), table: "t".into(), origin: "o".into() }
+    DeadLetter { raw: raw.into(), reason: "broken".into(), table: "t".into(), origin: "o".into(), header: None }
 }
 
 #[tokio::test]
@@ -98,8 +98,13 @@ async fn a_stale_holder_writes_nothing() {
         holder.commit(Commit { state: Some(&state("new")), ..Commit::default() }, at(12)).await.unwrap();
         let old = state("old");
         let plain = Commit { state: Some(&old), release: true, ..Commit::default() };
-        let with_items =
-            Commit { state: Some(&old), marks: vec![marks(None, "s", vec![1])], dead: &[letter("x")], release: true };
+        let with_items = Commit {
+            state: Some(&old),
+            marks: vec![marks(None, "s", vec![1])],
+            dead: &[letter("x")],
+            release: true,
+            ..Commit::default()
+        };
         for commit in [plain, with_items] {
             let error = stale.commit(commit, at(13)).await.unwrap_err();
             assert!(error.to_string().contains("another invocation"), "{error}");
@@ -189,5 +194,82 @@ async fn a_backfill_has_a_checkpoint_of_its_own() {
         assert!(!other.seen("").await.unwrap().contains(7));
         assert!(store.acquire(key_of(&backfill(5)), "three", at(1), at(100)).await.unwrap().is_none());
         assert!(store.acquire(key_of(&backfill(6)), "three", at(1), at(100)).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn no_mark_is_written_before_the_dead_letter_it_stands_for() {
+    // More than one transaction, of which a later one is refused: an item of more than 400 KB.
+    let mut dead: Vec<DeadLetter> = (0..TRANSACTION_ITEMS).map(|n| letter(format!("bad {n}"))).collect();
+    dead.push(DeadLetter { reason: "x".repeat(500_000), ..letter("bad") });
+    for store in stores().await {
+        let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
+        let commit = Commit { marks: vec![marks(None, "s", vec![1, 2])], dead: &dead, ..Commit::default() };
+        lease.commit(commit, at(1)).await.unwrap_err();
+        assert!(!lease.seen("").await.unwrap().contains(1), "its row would never be read again");
+        assert_eq!(items(&store, "default#a", "dead#").await.len(), TRANSACTION_ITEMS);
+    }
+}
+
+#[tokio::test]
+async fn a_backfill_s_dead_letter_takes_no_other_s_place() {
+    let backfill = |id: &str| Backfill { from: at(0), to: at(5), id: id.into() };
+    let keys = [
+        key("a"),
+        Key::new("default", "a", Some(&backfill("x")), TimeDelta::days(90)),
+        Key::new("default", "a", Some(&backfill("y")), TimeDelta::days(90)),
+    ];
+    for store in stores().await {
+        // Each first run of its checkpoint, at the same millisecond.
+        for key in &keys {
+            let mut lease = store.acquire(key.clone(), "one", at(0), at(100)).await.unwrap().unwrap();
+            let dead = [letter(key.sk.clone())];
+            lease.commit(Commit { dead: &dead, ..Commit::default() }, at(1)).await.unwrap();
+        }
+        let letters = store.letters("default", "a").await.unwrap();
+        let found: std::collections::BTreeSet<&str> = letters.iter().map(|letter| &*letter.checkpoint).collect();
+        assert_eq!(found, keys.iter().map(|key| &*key.sk).collect());
+        for letter in &letters {
+            let raw = store.letter("default", "a", letter).await.unwrap().unwrap();
+            assert_eq!(raw, letter.checkpoint);
+        }
+    }
+}
+
+#[tokio::test]
+async fn letters_are_read_back_whole_and_go_with_a_commit() {
+    let large: Vec<u8> = std::iter::repeat_with(|| uuid::Uuid::new_v4().into_bytes()).take(250_000).flatten().collect();
+    for store in stores().await {
+        let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
+        let row = DeadLetter { header: Some("a|b".into()), ..letter("1|2|3") };
+        let dead = [letter(large.clone()), row, letter("")];
+        lease.commit(Commit { dead: &dead, ..Commit::default() }, at(1)).await.unwrap();
+        let letters = store.letters("default", "a").await.unwrap();
+        assert_eq!(letters.len(), 3);
+        for (letter, dead) in letters.iter().zip(&dead) {
+            let (raw, header) = store.raw("default", "a", letter).await.unwrap().unwrap();
+            assert!(letter.whole && !letter.is_rest() && raw == dead.raw && header == dead.header);
+            assert_eq!((letter.at, &*letter.reason, &*letter.origin), (at(1), "broken", "o"));
+        }
+        // A write that broke off has its first part and not its last; a deletion that did, the other way round.
+        let [first, .., last] = &letters[0].parts[..] else { panic!("one part") };
+        let delete = async |sk: &str| {
+            let delete = store.client.delete_item().table_name(&store.table).key("pk", text("default#a"));
+            delete.key("sk", text(sk)).send().await.unwrap();
+        };
+        delete(&last.sk).await;
+        let begun = &store.letters("default", "a").await.unwrap()[0];
+        assert!(!begun.whole && !begun.is_rest() && begun.id == letters[0].id);
+        delete(&first.sk).await;
+        let rest = &store.letters("default", "a").await.unwrap()[0];
+        assert!(!rest.whole && rest.is_rest() && rest.id == letters[0].id);
+        // Who has lost the lease deletes nothing.
+        let mut next = store.acquire(key("a"), "two", at(101), at(200)).await.unwrap().unwrap();
+        let all = || vec![rest, &letters[1], &letters[2]];
+        lease.commit(Commit { replayed: all(), ..Commit::default() }, at(102)).await.unwrap_err();
+        assert_eq!(store.letters("default", "a").await.unwrap().len(), 3);
+        next.commit(Commit { replayed: all(), ..Commit::default() }, at(102)).await.unwrap();
+        assert!(items(&store, "default#a", "dead#").await.is_empty());
+        assert_eq!(store.raw("default", "a", &letters[1]).await.unwrap(), None);
     }
 }

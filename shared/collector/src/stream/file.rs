@@ -12,7 +12,7 @@ use mimecast::{Error, Link, json};
 use tempfile::SpooledTempFile;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Content, GONE, Step, StreamReader, TRIES, origin, spool, whole};
+use super::{Content, GONE, Raw, Step, StreamReader, TRIES, origin, spool};
 use crate::deliver::{BATCH_BYTES, BATCH_LINES};
 use crate::portion::{DeadLetter, Event, Portion};
 use crate::seen::{Seen, Verdict, content_hash, name_hash, place_hash};
@@ -25,6 +25,15 @@ pub(super) struct OpenFile {
     mark: u128,
     place: u64,
     pieces: Pieces<BufReader<SpooledTempFile>>,
+}
+
+/// What a file is.
+enum Told {
+    File(Box<OpenFile>),
+    Empty,
+    /// It has been delivered.
+    Known,
+    Unreadable(Bytes, String),
 }
 
 /// What came of fetching one file.
@@ -48,7 +57,7 @@ impl StreamReader<'_> {
     ) -> Result<Step, Error> {
         let by_file = self.spec.identity == Identity::File;
         // A link's path is the file; the name of a file in an answer is not enough, see `identity`.
-        let mut mark = name_hash(&name);
+        let mark = name_hash(&name);
         let inner = matches!(content, Content::Inner(_));
         if by_file && !inner && seen.contains(mark) {
             return Ok(Step::Again);
@@ -58,61 +67,109 @@ impl StreamReader<'_> {
             Content::Inner(index) => self.extract(index),
             Content::Linked(link) => self.fetch(feed, &link, mark).await?,
         };
-        let mut file = match fetched {
-            Fetched::File(file) => file,
+        let told = match fetched {
+            Fetched::File(file) => self.tell(feed, name.clone(), mark, file, seen)?,
             Fetched::Again => return Ok(Step::Again),
             // That it failed has to be kept: a portion without events.
             Fetched::Later => return Ok(Step::Portion(self.delivered())),
-            Fetched::Rejected(raw, reason) => {
+            Fetched::Rejected(raw, reason) => Told::Unreadable(raw, reason),
+        };
+        let mut open = match told {
+            Told::Known => return Ok(Step::Again),
+            Told::Empty => return Ok(Step::Portion(self.finished(mark, seen))),
+            Told::Unreadable(raw, reason) => {
                 let table = self.table(feed, &name, &[]).0;
                 return Ok(Step::Portion(self.rejected_file(mark, &table, raw, reason, origin, seen)));
             }
+            Told::File(open) => *open,
         };
+        let position = self.state.streams.entry(feed.name.clone()).or_default();
+        if let Some((current, place)) = &position.file
+            && by_file
+            && *current == format!("{:032x}", open.mark)
+        {
+            open.place = open.pieces.skip(*place).map_err(spool)?;
+        }
+        self.begin(open, seen);
+        Ok(Step::Again)
+    }
+
+    /// Equal rows are numbered within one file, as often as it is opened.
+    fn begin(&mut self, open: OpenFile, seen: &mut Seen) {
+        self.opened += 1;
+        seen.begin(self.opened.to_string());
+        self.file = Some(open);
+    }
+
+    /// What a file is, by its first bytes.
+    fn tell(
+        &self,
+        feed: &Feed,
+        name: String,
+        mut mark: u128,
+        mut file: SpooledTempFile,
+        seen: &Seen,
+    ) -> Result<Told, Error> {
         let mut head = vec![0; 64 << 10];
         let length = file.read(&mut head).map_err(spool)?;
         head.truncate(length);
         file.rewind().map_err(spool)?;
-        let format = match &feed.ask {
-            Ask::Links { .. } => Some(Format::Ndjson),
-            Ask::File { .. } => Format::sniff(&name, &head),
+        let (format, inner) = match &feed.ask {
+            Ask::Links { .. } => (Some(Format::Ndjson), false),
+            Ask::File { .. } => (Format::sniff(&name, &head), true),
         };
         let Some(format) = format else {
-            if head.iter().all(u8::is_ascii_whitespace) {
-                return Ok(Step::Portion(self.finished(mark, seen)));
-            }
-            let raw = whole(&mut file)?;
-            let (table, _) = self.table(feed, &name, &[]);
-            let reason = "unknown file format".to_owned();
-            return Ok(Step::Portion(self.rejected_file(mark, &table, raw, reason, origin, seen)));
+            return Ok(match head.iter().all(u8::is_ascii_whitespace) {
+                true => Told::Empty,
+                false => {
+                    let (raw, reason) = Raw::of(&mut file)?.rejected(&"unknown file format");
+                    Told::Unreadable(raw, reason)
+                }
+            });
         };
-        if by_file && inner {
+        if inner && self.spec.identity == Identity::File {
             mark = identity(&name, format, &mut file).map_err(spool)?;
             if seen.contains(mark) {
-                return Ok(Step::Again);
+                return Ok(Told::Known);
             }
         }
-        let mut open = OpenFile { name, mark, place: 0, pieces: Pieces::new(BufReader::new(file), format) };
-        let position = self.state.streams.entry(feed.name.clone()).or_default();
-        if let Some((current, place)) = &position.file
-            && by_file
-            && *current == format!("{mark:032x}")
-        {
-            open.place = open.pieces.skip(*place).map_err(spool)?;
+        let pieces = Pieces::new(BufReader::new(file), format);
+        Ok(Told::File(Box::new(OpenFile { name, mark, place: 0, pieces })))
+    }
+
+    /// Opens a file out of a dead letter, unless it has been delivered by now.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn reopen(&mut self, feed: &Feed, name: &str, file: SpooledTempFile, seen: &mut Seen) -> Result<(), String> {
+        match self.tell(feed, name.to_owned(), name_hash(name), file, seen) {
+            Ok(Told::Known | Told::Empty) => Ok(()),
+            Ok(Told::File(open)) => {
+                self.begin(*open, seen);
+                Ok(())
+            }
+            Ok(Told::Unreadable(_, reason)) => Err(reason),
+            Err(error) => Err(error.to_string()),
         }
-        // Equal rows are numbered within one file, as often as it is opened.
-        self.opened += 1;
-        seen.begin(self.opened.to_string());
-        self.file = Some(open);
-        Ok(Step::Again)
+    }
+
+    /// The next portion of the file that has been opened.
+    pub fn go_on(&mut self, feed: &Feed, seen: &mut Seen) -> Result<Option<Portion>, Error> {
+        self.file.take().map(|file| self.read(feed, file, seen)).transpose()
     }
 
     /// A file out of the answer's archive.
     fn extract(&mut self, index: usize) -> Fetched {
         let Some(answer) = &mut self.answer else { return Fetched::Again };
         let Some(archive) = &mut answer.archive else { return Fetched::Again };
-        match (archive.extract(index), &answer.raw) {
+        match (archive.extract(index), &mut answer.raw) {
             (Ok(file), _) => Fetched::File(file),
-            (Err(reason), Some(raw)) => Fetched::Rejected(raw.clone(), reason.to_string()),
+            (Err(reason), Some(raw)) => {
+                // Once: thousands of broken files in one answer are not that many copies of it.
+                let next = Raw { bytes: Bytes::new(), note: "; the answer is in a dead letter before this".to_owned() };
+                let (raw, reason) = std::mem::replace(raw, next).rejected(&reason);
+                Fetched::Rejected(raw, reason)
+            }
             (Err(reason), None) => {
                 tracing::warn!(%reason, "unreadable file in an answer, asking for the answer again");
                 self.answer = None;
@@ -152,11 +209,14 @@ impl StreamReader<'_> {
                 Err(Error::Unreadable { raw, reason }) => return Ok(Fetched::Rejected(raw, reason)),
                 Err(error) => return Err(error),
             };
-            let raw = if tries < TRIES { None } else { Some(whole(&mut file)?) };
-            match (Archive::open(file, link.path()).and_then(|mut archive| archive.extract(0)), raw) {
+            let raw = if tries < TRIES { None } else { Some(Raw::of(&mut file)?) };
+            match (Archive::open(file, link.path()).and_then(only), raw) {
                 (Ok(file), _) => return Ok(Fetched::File(file)),
                 (Err(reason), None) => tracing::warn!(%reason, ?link, "unreadable file, fetching it again"),
-                (Err(reason), Some(raw)) => return Ok(Fetched::Rejected(raw, reason.to_string())),
+                (Err(reason), Some(raw)) => {
+                    let (raw, reason) = raw.rejected(&reason);
+                    return Ok(Fetched::Rejected(raw, reason));
+                }
             }
         }
     }
@@ -192,7 +252,8 @@ impl StreamReader<'_> {
                 portion.duplicates += 1;
                 continue;
             }
-            if !by_file {
+            // A run finds its place again by its state; a replay has none.
+            if !by_file || self.replays {
                 fresh.push(verdict.mark);
             }
             match piece {
@@ -206,7 +267,8 @@ impl StreamReader<'_> {
                     bytes += raw.len();
                     let (table, _) = self.table(feed, &file.name, &raw);
                     let origin = format!("{} line {}", origin(feed, &file.name), file.place);
-                    portion.rejected.push(DeadLetter { raw, reason, table: table.to_string(), origin });
+                    let (table, header) = (table.to_string(), file.pieces.header().cloned());
+                    portion.rejected.push(DeadLetter { raw, reason, table, origin, header });
                 }
             }
         }
@@ -220,7 +282,7 @@ impl StreamReader<'_> {
     }
 
     /// The table of an event: by the type in the file's name (1.0) or in the event (2.0).
-    fn table(&mut self, feed: &Feed, file: &str, event: &[u8]) -> (Arc<str>, Option<Arc<str>>) {
+    pub fn table(&mut self, feed: &Feed, file: &str, event: &[u8]) -> (Arc<str>, Option<Arc<str>>) {
         let kind = match &feed.ask {
             _ if self.spec.types.is_empty() => String::new(),
             Ask::File { .. } => file.split_once('_').map(|(kind, _)| kind).unwrap_or_default().to_owned(),
@@ -264,8 +326,16 @@ impl StreamReader<'_> {
         origin: String,
         seen: &mut Seen,
     ) -> Portion {
-        let letter = DeadLetter { raw, reason, table: table.to_owned(), origin };
+        let letter = DeadLetter { raw, reason, table: table.to_owned(), origin, header: None };
         Portion { rejected: vec![letter], ..self.finished(mark, seen) }
+    }
+}
+
+/// The file behind a link: one, or nobody knows what the others are.
+fn only(mut archive: Archive) -> std::io::Result<SpooledTempFile> {
+    match archive.files().len() {
+        1 => archive.extract(0),
+        count => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{count} files in place of one"))),
     }
 }
 

@@ -74,6 +74,17 @@ fn an_empty_zip_has_no_files() {
 }
 
 #[test]
+fn a_directory_that_holds_something_is_a_file() {
+    let mut body = zip(&[("a.json", b"{}", CompressionMethod::Stored)]);
+    while let Some(at) = body.windows(6).position(|name| name == b"a.json") {
+        body[at + 5] = b'/';
+    }
+    let mut archive = open(&body, "x.zip").unwrap();
+    assert_eq!(names(&archive), ["unnamed"]);
+    assert_eq!(content(&mut archive, 0).unwrap(), b"{}");
+}
+
+#[test]
 fn names_are_bare() {
     let body = zip(&[
         ("../../etc/passwd", b"", CompressionMethod::Stored),
@@ -98,7 +109,8 @@ fn a_gzip_is_one_file_of_all_its_members() {
 
 #[test]
 fn any_other_body_is_itself() {
-    for body in [&b""[..], b"P", b"a=1|b=2\r\n", b"PK\x03\x05 is no zip"] {
+    assert_eq!(open(b"", "x.siem").err().unwrap().to_string(), "an empty body");
+    for body in [&b"P"[..], b"a=1|b=2\r\n", b"PK\x03\x05 is no zip"] {
         let mut archive = open(body, "x.siem").unwrap();
         assert_eq!(content(&mut archive, 0).unwrap(), body);
     }
@@ -151,6 +163,53 @@ fn a_file_that_cannot_be_read_leaves_the_others_readable() {
         assert_eq!(content(&mut archive, 1).unwrap_err().to_string(), expected);
         assert_eq!(content(&mut archive, 0).unwrap(), b"1");
     }
+}
+
+#[test]
+fn a_body_that_is_too_large_does_not_open() {
+    let mut body = SpooledTempFile::new(0);
+    body.seek(SeekFrom::Start(MAX_BODY)).unwrap();
+    body.write_all(b"x").unwrap();
+    assert_eq!(Archive::open(body, "x").err().unwrap().to_string(), "larger than 1073741824 bytes");
+}
+
+#[test]
+fn a_zip_of_too_many_files_does_not_open() {
+    let names: Vec<String> = (0..=MAX_FILES).map(|n| n.to_string()).collect();
+    let entries: Vec<_> = names.iter().map(|name| (name.as_str(), &b""[..], CompressionMethod::Stored)).collect();
+    assert_eq!(open(&zip(&entries[1..]), "x.zip").unwrap().files().len(), MAX_FILES);
+    let error = open(&zip(&entries), "x.zip").err().unwrap();
+    assert_eq!(error.to_string(), "a zip of more than 10000 files");
+    for cut in 1..9 {
+        let headers = [&b"x".repeat((64 << 10) - cut)[..], b"PK\x01\x02PK\x01", b"\x02"].concat();
+        assert_eq!(central_headers(&mut &headers[..]).unwrap(), 2);
+    }
+}
+
+#[test]
+fn a_zip_that_promises_too_much_does_not_open() {
+    let first = zip(&[("a.json", b"1", CompressionMethod::Stored)]);
+    let mut body = zip(&[("a.json", b"1", CompressionMethod::Stored), ("b.json", b"1", CompressionMethod::Stored)]);
+    // 1.5 GB each, as two entries over the same packed bytes may well have.
+    let directory = body.windows(4).position(|magic| magic == b"PK\x01\x02").unwrap();
+    let second = first.len() - first.windows(4).position(|magic| magic == b"PK\x01\x02").unwrap() - 22;
+    for header in [directory, directory + second] {
+        body[header + 24..header + 28].copy_from_slice(&1_500_000_000_u32.to_le_bytes());
+    }
+    assert_eq!(open(&body, "x.zip").err().unwrap().to_string(), "a zip of more than 2147483648 bytes");
+}
+
+#[test]
+fn a_file_of_a_zip_gives_no_more_than_its_directory_says() {
+    let bomb = vec![b'x'; 10 << 20];
+    let mut body = zip(&[("a.json", &bomb, CompressionMethod::Deflated), ("b.json", b"1", CompressionMethod::Stored)]);
+    let directory = body.windows(4).position(|magic| magic == b"PK\x01\x02").unwrap();
+    body[directory + 24..directory + 28].copy_from_slice(&1000_u32.to_le_bytes());
+    let mut archive = open(&body, "x.zip").unwrap();
+    let mut given = Vec::new();
+    archive.read(0).and_then(|mut reader| reader.read_to_end(&mut given)).unwrap_err();
+    assert!(given.len() <= 1000, "{}", given.len());
+    assert_eq!(content(&mut archive, 1).unwrap(), b"1");
 }
 
 #[test]

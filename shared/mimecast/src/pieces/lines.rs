@@ -1,12 +1,16 @@
-//! Formats with one event a line. A line is split off and judged alone, so that a bad one spoils no other.
+//! Formats with one event a line. A line is split off and judged alone, so that a bad one spoils no other; only a CSV row may
+//! have several.
 
 use std::io::{self, Read};
 
 use bytes::Bytes;
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memchr3};
 
 use super::{Input, Piece};
 use crate::json;
+
+/// The longest row with line ends in it: what is longer has a quote that nobody closes.
+const LONGEST_ROW: usize = 64 << 10;
 
 pub(super) struct Lines {
     row: Row,
@@ -21,9 +25,23 @@ impl Lines {
         Self { row, at: 0, long: false }
     }
 
+    pub(super) fn header(&self) -> Option<&Bytes> {
+        match &self.row {
+            Row::Csv { header } => header.as_ref().map(|header| &header.line),
+            Row::Json | Row::KeyValue => None,
+        }
+    }
+
     pub(super) fn next<R: Read>(&mut self, input: &mut Input<R>) -> io::Result<Option<Piece>> {
         loop {
             let ended = self.line_end(input)?;
+            if ended == Some(LineEnd::Byte)
+                && let Some((end, event)) = self.row_of_lines(input)?
+            {
+                input.consume(end);
+                self.at = 0;
+                return Ok(Some(Piece::Event(event)));
+            }
             let raw = input.take(self.at);
             self.at = 0;
             if ended == Some(LineEnd::Byte) {
@@ -48,6 +66,27 @@ impl Lines {
                 return Ok(None);
             }
         }
+    }
+
+    /// The row whose first line ends at `at`, with its end, where a quoted field goes on in the next line (RFC 4180).
+    ///
+    /// Any line may open a quote by mistake. So the row counts only when the quotes are closed as they should be and the fields
+    /// agree with the header; else the line is judged alone, and so are those after it.
+    fn row_of_lines<R: Read>(&mut self, input: &mut Input<R>) -> io::Result<Option<(usize, Bytes)>> {
+        let (Row::Csv { header: Some(header) }, false) = (&self.row, self.long) else { return Ok(None) };
+        if row_end(&input.window()[..self.at]) != RowEnd::Open {
+            return Ok(None);
+        }
+        let mut over = false;
+        while !over && !input.full() && input.window().len() < LONGEST_ROW {
+            over = !input.fill()?;
+        }
+        let window = &input.window()[..input.window().len().min(LONGEST_ROW)];
+        let end = match row_end(window) {
+            RowEnd::At(end) if over || end < window.len() => end,
+            _ => return Ok(None),
+        };
+        Ok(fields(&window[..end]).and_then(|fields| csv(&header.keys, &fields)).ok().map(|event| (end, event)))
     }
 
     /// Moves `at` to the end of the line; `None`: the window is full before it.
@@ -82,10 +121,13 @@ enum LineEnd {
 pub(super) enum Row {
     Json,
     KeyValue,
-    /// Empty after a header that could not be read: then no row agrees with it.
-    Csv {
-        header: Option<Vec<String>>,
-    },
+    Csv { header: Option<Header> },
+}
+
+pub(super) struct Header {
+    line: Bytes,
+    /// Empty where it could not be read: then no row agrees with it.
+    keys: Vec<String>,
 }
 
 impl Row {
@@ -94,10 +136,10 @@ impl Row {
         match self {
             Self::Json => json::compact(line).map(Some),
             Self::KeyValue => key_value(utf8(line)?).map(Some),
-            Self::Csv { header: Some(header) } => csv(header, &fields(line)?).map(Some),
+            Self::Csv { header: Some(header) } => csv(&header.keys, &fields(line)?).map(Some),
             Self::Csv { header } => {
-                let keys = header.insert(Vec::new());
-                keys.extend(fields(line)?.iter().map(str::to_owned));
+                let header = header.insert(Header { line: line.clone(), keys: Vec::new() });
+                header.keys.extend(fields(line)?.iter().map(str::to_owned));
                 Ok(None)
             }
         }
@@ -127,6 +169,41 @@ fn csv(header: &[String], row: &csv::StringRecord) -> Result<Bytes, String> {
     object(header.iter().map(String::as_str).zip(row))
 }
 
+#[derive(PartialEq)]
+enum RowEnd {
+    /// All quotes are closed, and here is a line end or nothing more.
+    At(usize),
+    /// Within quotes to the end.
+    Open,
+    /// A closing quote in the middle of a field.
+    Malformed,
+}
+
+/// Where the row ends that these bytes begin with.
+fn row_end(bytes: &[u8]) -> RowEnd {
+    let mut at = 0;
+    loop {
+        if bytes.get(at) == Some(&b'"') {
+            at += 1;
+            loop {
+                let Some(quote) = memchr(b'"', &bytes[at..]) else { return RowEnd::Open };
+                at += quote + 1;
+                if bytes.get(at) != Some(&b'"') {
+                    break;
+                }
+                at += 1;
+            }
+        } else {
+            at += memchr3(b'|', b'\r', b'\n', &bytes[at..]).unwrap_or(bytes.len() - at);
+        }
+        match bytes.get(at) {
+            None | Some(b'\r' | b'\n') => return RowEnd::At(at),
+            Some(b'|') => at += 1,
+            Some(_) => return RowEnd::Malformed,
+        }
+    }
+}
+
 fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
     if memchr(b'"', line).is_none() {
         // As the csv reader has it, without building one for each line.
@@ -142,7 +219,9 @@ fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
         .read_record(&mut row)
         .map_err(|error| format!("not csv: {error}"))?;
     match row.iter().next_back() {
-        Some(last) if last.ends_with('\n') => Err("not csv: a quote is not closed".into()),
+        Some(last) if last.ends_with('\n') && row_end(line) != RowEnd::At(line.len()) => {
+            Err("not csv: a quote is not closed".into())
+        }
         _ => Ok(row),
     }
 }

@@ -69,10 +69,11 @@ impl Format {
     fn sniff_json(head: &[u8]) -> Self {
         let first = json::Scan::default().end(head, 0);
         let several = first.is_some_and(|end| json::trim(&head[end..]).first() == Some(&b'{'));
-        ["data", "objects"]
-            .into_iter()
-            .find(|key| !several && Array::new(key).finds(head))
-            .map_or(Self::Ndjson, Self::JsonArray)
+        let array = ["data", "objects"].into_iter().find(|key| !several && Array::new(key).finds(head));
+        // A STIX bundle is no event, be its objects further on or nowhere.
+        let bundle =
+            || (!several && json::string_member(head, "type").as_deref() == Some("bundle")).then_some("objects");
+        array.or_else(bundle).map_or(Self::Ndjson, Self::JsonArray)
     }
 }
 
@@ -122,6 +123,14 @@ impl<R: Read> Pieces<R> {
             Err(error) => self.over = Some(Err((error.kind(), error.to_string()))),
         }
         piece
+    }
+
+    /// The header row as received, without which a row says nothing: once one has been read.
+    pub fn header(&self) -> Option<&Bytes> {
+        match &self.splitter {
+            Splitter::Lines(lines) => lines.header(),
+            Splitter::Array(_) => None,
+        }
     }
 
     /// Passes over `n` pieces, to resume inside a file; the number passed over, less than `n` only at the end.

@@ -181,6 +181,38 @@ fn csv_rows_take_their_keys_from_the_header() {
 }
 
 #[test]
+fn a_quoted_field_may_hold_line_ends() {
+    let file = b"MD5|Subject|Time\r\n1|\"a\r\nb|\"\"\n\"|t\r\n2|\"\n\"|\"c\n\"\n3|s|\"u\n\"";
+    let expected = [
+        r#"{"MD5":"1","Subject":"a\r\nb|\"\n","Time":"t"}"#,
+        r#"{"MD5":"2","Subject":"\n","Time":"c\n"}"#,
+        r#"{"MD5":"3","Subject":"s","Time":"u\n"}"#,
+    ];
+    assert_eq!(shown(Format::Csv, file), expected);
+}
+
+#[test]
+fn a_quote_opened_by_mistake_spoils_its_own_line_only() {
+    let open = r#"!1|\"a: not csv: a quote is not closed"#;
+    let good = |n: u8| format!(r#"{{"A":"{n}","B":"x"}}"#);
+    // Closed nowhere, in the middle of a field, by a row of another length, or too far away.
+    for (rest, bad) in
+        [("2|x\n3|x", None), ("2|x\n3|x\n4|\"b\"c", Some(r#"{"A":"4","B":"bc"}"#)), ("2|x\n3|x\n\"|\"", None)]
+    {
+        let found = shown(Format::Csv, format!("A|B\n1|\"a\n{rest}"));
+        assert_eq!(found[..3], [open.to_owned(), good(2), good(3)], "{rest}");
+        assert!(bad.is_none_or(|bad| found[3] == bad), "{found:?}");
+    }
+    let far = format!("A|B\n1|\"a\n{}\"\n", "2|x\n".repeat(20_000));
+    let found = shown(Format::Csv, far);
+    assert_eq!((found.len(), &found[0], &found[20_000]), (20_002, &open.to_owned(), &good(2)));
+    let cut = format!("A|B\n\"\n\"|{}\n3|x", "x".repeat(70_000));
+    assert_eq!(shown(Format::Csv, cut).len(), 3);
+    // A header is one line, or it would swallow rows.
+    assert_eq!(shown(Format::Csv, "A|\"B\n1|x\"\n").len(), 2);
+}
+
+#[test]
 fn under_an_unreadable_header_every_row_is_bad() {
     let expected = [
         "!a|\\xff: not utf-8: invalid utf-8 sequence of 1 bytes from index 2",
@@ -261,6 +293,9 @@ fn the_format_is_seen_in_the_first_bytes() {
         ("receipt_1.json", r#"{"type":"MTA","data":[{"acc":"#, Some(DATA)),
         ("x", "\u{feff}\n {\"type\":\"MTA\", \"data\": [ ]}", Some(DATA)),
         ("x.json", r#"{"type":"bundle","id":"b","objects":[{"type":"malware"}]}"#, Some(Format::JsonArray("objects"))),
+        ("x.json", r#"{"type":"bundle","id":"b"}"#, Some(Format::JsonArray("objects"))),
+        ("x.json", r#"{"type":"bundle","labels":["#, Some(Format::JsonArray("objects"))),
+        ("x.json", "{\"type\":\"bundle\"}\n{\"type\":\"bundle\"}", Some(Format::Ndjson)),
         ("x.json.gz", "{\"type\":\"receipt\"}\n{\"type\":\"av\"}\n", Some(Format::Ndjson)),
         ("x.json.gz", "{\"data\":[1]}\n{\"data\":[1]}\n", Some(Format::Ndjson)),
         ("x", r#"{"subject":"data","spamProcessingDetail":{"data":[1]},"x"#, Some(Format::Ndjson)),
@@ -351,6 +386,21 @@ proptest! {
         let mut dribbled = capped(Dribble { bytes: &file, counts, turn: 0 }, format, cap);
         dribbled.input.chunk = chunk;
         prop_assert_eq!(all(dribbled), at_once);
+    }
+
+    #[test]
+    fn csv_rows_are_read_as_they_were_written(
+        rows in prop::collection::vec(prop::collection::vec("[a\\|\"\r\n é]{0,6}", 3), 0..6),
+        style in prop::sample::select(vec![csv::QuoteStyle::Necessary, csv::QuoteStyle::Always]),
+    ) {
+        let mut written = csv::WriterBuilder::new().delimiter(b'|').quote_style(style).from_writer(Vec::new());
+        written.write_record(["A", "B", "C"]).unwrap();
+        rows.iter().for_each(|row| written.write_record(row).unwrap());
+        let expected: Vec<Piece> = rows.iter().map(|row| {
+            let [a, b, c] = [0, 1, 2].map(|field| serde_json::to_string(&row[field]).unwrap());
+            Piece::Event(format!(r#"{{"A":{a},"B":{b},"C":{c}}}"#).into())
+        }).collect();
+        prop_assert_eq!(all(Pieces::new(&written.into_inner().unwrap()[..], Format::Csv)), expected);
     }
 
     #[test]

@@ -57,6 +57,31 @@ pub(super) fn push(
     }
 }
 
+/// Publishes about `lines` events in files of a few of them, each file of any type. Some files are empty.
+pub(super) fn push_some(
+    mimecast: &Mimecast,
+    maker: &mut Maker,
+    time: DateTime<Utc>,
+    lines: usize,
+    expected: &mut Expected,
+) {
+    let mut left = lines;
+    while left > 0 {
+        let (kind, table) = KINDS[maker.random.usize(..KINDS.len())];
+        let count = maker.random.usize(..8).min(left);
+        let mut file = Vec::new();
+        for _ in 0..count {
+            let line = event(maker, kind, time);
+            for _ in 0..if maker.once_in(6) { 2 } else { 1 } {
+                file.push(maker.dressed_in_line(&line).into_bytes());
+                expected.entry(table.to_owned()).or_default().push(line.clone());
+            }
+        }
+        mimecast.push_siem_at(kind, time, file);
+        left -= count.max(1);
+    }
+}
+
 fn event(maker: &mut Maker, kind: &str, time: DateTime<Utc>) -> String {
     let aggregate = maker.hex(22);
     let timestamp = time.timestamp_millis() - maker.random.i64(..900_000);

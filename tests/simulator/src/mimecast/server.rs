@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -117,16 +117,39 @@ async fn handle(
     axum::extract::State(state): axum::extract::State<Arc<Mutex<State>>>,
     ConnectInfo(switch): ConnectInfo<Switch>,
     request: axum::extract::Request,
-) -> Response {
+) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
-        return respond(Answer::new(400, "text/plain", "the body is cut or too large"), None);
+        return respond(Answer::new(400, "text/plain", "the body is cut or too large")).map(Body::from);
     };
+    let call = lock(&state).begin(read(parts, body));
+    if let Some(FaultKind::Hang(delay)) = call.fault {
+        tokio::time::sleep(delay).await;
+    }
+    let (answer, cut) = lock(&state).exchange(&call);
+    if let Some(body) = cut {
+        let line = 17; // "HTTP/1.1 200 OK\r\n"
+        let head: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        switch.cut(if body == 0 { 0 } else { line + head + 2 + body });
+    }
+    respond(answer).map(Body::from)
+}
+
+/// One request and its answer without a connection; a hang is nothing here. The number: how many bytes of the body arrive
+/// before the connection breaks, 0 for not even the head.
+pub(super) fn exchange(state: &Mutex<State>, parts: Parts, body: Bytes) -> (Response<Bytes>, Option<usize>) {
+    let mut state = lock(state);
+    let call = state.begin(read(parts, body));
+    let (answer, cut) = state.exchange(&call);
+    (respond(answer), cut)
+}
+
+fn read(parts: Parts, body: Bytes) -> Call {
     let path = parts.uri.path().to_owned();
     let query = pairs(parts.uri.query().unwrap_or_default());
     let decoded: Vec<String> = query.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let text = format!("{path}?{} {}", decoded.join("&"), String::from_utf8_lossy(&body));
-    let call = Call {
+    Call {
         method: parts.method.to_string(),
         path,
         query,
@@ -136,49 +159,16 @@ async fn handle(
         number: 0,
         turn: 0,
         text,
-    };
-
-    let call = lock(&state).begin(call);
-    if let Some(FaultKind::Hang(delay)) = call.fault {
-        tokio::time::sleep(delay).await;
     }
-    let mut answer = lock(&state).answer(&call);
-    if let Some(spoilt) = call.fault.as_ref().and_then(|fault| fault.spoil(&answer.body)) {
-        answer.body = spoilt.into();
-    }
-    let packed = answer.body.len() > PACKED_FROM
-        && answer.has("content-type")
-        && answer.headers.iter().any(|(_, value)| value == "application/json")
-        && call.header("accept-encoding").to_lowercase().contains("gzip");
-    if packed {
-        answer.body = gzip(&answer.body).into();
-        answer = answer.with("content-encoding", "gzip");
-    }
-    let cut = match call.fault {
-        Some(FaultKind::ResetBeforeAnswer) => Some((switch, 0)),
-        Some(FaultKind::CutBody) => Some((switch, answer.body.len() / 2)),
-        _ => None,
-    };
-    if !matches!(call.fault, Some(FaultKind::ResetBeforeAnswer)) {
-        lock(&state).end(call.number, answer.status);
-    }
-    respond(answer, cut)
 }
 
-/// Writes the answer, on a connection that is cut after that many bytes of the body if so asked (0: before the head).
-fn respond(answer: Answer, cut: Option<(Switch, usize)>) -> Response {
-    let answer = answer.with_length();
-    if let Some((switch, body)) = cut {
-        let line = 17; // "HTTP/1.1 200 OK\r\n"
-        let head: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-        switch.cut(if body == 0 { 0 } else { line + head + 2 + body });
-    }
+fn respond(answer: Answer) -> Response<Bytes> {
     let mut response = Response::builder().status(answer.status);
     for (name, value) in &answer.headers {
         response = response.header(name, value);
     }
-    response.body(Body::from(answer.body)).unwrap_or_else(|error| {
-        let mut response = Response::new(Body::from(format!("simulator: {error}")));
+    response.body(answer.body).unwrap_or_else(|error| {
+        let mut response = Response::new(Bytes::from(format!("simulator: {error}")));
         *response.status_mut() = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
         response
     })
@@ -220,6 +210,31 @@ impl State {
         if let Some((_, request)) = self.requests.iter_mut().rev().find(|(known, _)| *known == number) {
             request.status = status;
         }
+    }
+
+    /// The answer as it goes out, with its length, and after how many bytes of its body the connection is cut.
+    fn exchange(&mut self, call: &Call) -> (Answer, Option<usize>) {
+        let mut answer = self.answer(call);
+        if let Some(spoilt) = call.fault.as_ref().and_then(|fault| fault.spoil(&answer.body)) {
+            answer.body = spoilt.into();
+        }
+        let packed = answer.body.len() > PACKED_FROM
+            && answer.has("content-type")
+            && answer.headers.iter().any(|(_, value)| value == "application/json")
+            && call.header("accept-encoding").to_lowercase().contains("gzip");
+        if packed {
+            answer.body = gzip(&answer.body).into();
+            answer = answer.with("content-encoding", "gzip");
+        }
+        let cut = match call.fault {
+            Some(FaultKind::ResetBeforeAnswer) => Some(0),
+            Some(FaultKind::CutBody) => Some(answer.body.len() / 2),
+            _ => None,
+        };
+        if cut != Some(0) {
+            self.end(call.number, answer.status);
+        }
+        (answer.with_length(), cut)
     }
 
     fn answer(&mut self, call: &Call) -> Answer {

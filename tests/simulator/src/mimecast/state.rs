@@ -39,6 +39,8 @@ pub(super) struct State {
     pub faults: Vec<Fault>,
     pub denied: Vec<String>,
     pub clock_offset: TimeDelta,
+    /// Where the server's clock does not go by the machine's: what it showed at an instant of tokio's.
+    pub clock: Option<(DateTime<Utc>, Instant)>,
     /// Requests begun so far.
     pub calls: u64,
     pub random: fastrand::Rng,
@@ -75,8 +77,7 @@ struct Quota {
 }
 
 impl State {
-    pub fn new(base_url: String) -> Self {
-        let mut random = fastrand::Rng::new();
+    pub fn new(base_url: String, mut random: fastrand::Rng) -> Self {
         let keys_v1 = KeysV1 {
             app_id: guid(&mut random),
             app_key: guid(&mut random),
@@ -102,6 +103,7 @@ impl State {
             faults: Vec::new(),
             denied: Vec::new(),
             clock_offset: TimeDelta::zero(),
+            clock: None,
             calls: 0,
             quotas: Vec::new(),
             seal: guid(&mut random),
@@ -112,7 +114,7 @@ impl State {
     /// The server's clock.
     #[expect(clippy::disallowed_methods, reason = "the simulated server's own clock, set by `set_clock_offset`")]
     pub fn now(&self) -> DateTime<Utc> {
-        Utc::now() + self.clock_offset
+        self.clock.map_or_else(Utc::now, |(then, start)| then + start.elapsed()) + self.clock_offset
     }
 
     pub fn guid(&mut self) -> String {

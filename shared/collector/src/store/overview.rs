@@ -1,0 +1,141 @@
+//! Where a source stands, read without a lease.
+
+use aws_sdk_dynamodb::types::Select;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::letters::DEAD;
+use super::{BACKFILL, CHECKPOINT, Item, Key, Store, integer, number, string};
+use crate::source::{Kind, Source};
+use crate::state::State;
+use crate::{Error, Settings};
+
+/// Where a source of a tenant stands.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Overview {
+    /// The source's name.
+    pub source: &'static str,
+    /// The tenant's name.
+    pub tenant: String,
+    /// The instant up to which everything has been collected; `None` where a source has no time or has not run.
+    pub collected_to: Option<DateTime<Utc>>,
+    /// Now minus that.
+    pub lag_seconds: Option<i64>,
+    /// Until when a run holds the lease; `None` where none does.
+    pub lease_until: Option<DateTime<Utc>>,
+    /// When the checkpoint was last written; `None` where the source has not run.
+    pub updated_at: Option<String>,
+    /// How many dead letters there are.
+    pub dead_letters: u64,
+    /// How late the latest row of the last days came; `None` where none was late.
+    pub late_seconds: Option<i64>,
+    /// Backfills, by id and range.
+    pub backfills: Vec<BackfillOverview>,
+}
+
+/// Where a backfill stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackfillOverview {
+    /// Its id.
+    pub id: String,
+    /// The first instant of its range.
+    pub from: String,
+    /// The first instant after its range.
+    pub to: String,
+    /// Nothing is left to do.
+    pub finished: bool,
+    /// The instant up to which its range has been collected, where the source has one.
+    pub collected_to: Option<DateTime<Utc>>,
+    /// Until when a run holds its lease.
+    pub lease_until: Option<DateTime<Utc>>,
+    /// When its checkpoint was last written.
+    pub updated_at: Option<String>,
+}
+
+impl Store {
+    /// Where `source` stands at `now`. Of `settings` only which feeds there are is asked.
+    ///
+    /// # Errors
+    /// `Checkpoint`.
+    pub async fn overview(
+        &self,
+        tenant: &str,
+        source: &'static Source,
+        settings: &Settings,
+        now: DateTime<Utc>,
+    ) -> Result<Overview, Error> {
+        let pk = Key::new(tenant, source.name, None, chrono::TimeDelta::zero()).pk;
+        let live = self.items(&pk, CHECKPOINT, CHECKPOINT).await?.pop().unwrap_or_default();
+        let state = state(&live);
+        let collected_to = collected_to(source, settings, &state);
+        let backfills = self.items(&pk, BACKFILL, &format!("{BACKFILL}~")).await?;
+        let late = state.windows.late.filter(|late| late.counts(now));
+        Ok(Overview {
+            source: source.name,
+            tenant: tenant.to_owned(),
+            collected_to,
+            lag_seconds: collected_to.map(|instant| (now - instant).num_seconds().max(0)),
+            lease_until: lease_until(&live, now),
+            updated_at: string(&live, "updated_at"),
+            dead_letters: self.count_letters(&pk).await?,
+            late_seconds: late.map(|late| late.seconds),
+            backfills: backfills.iter().filter_map(|item| backfill(item, now)).collect(),
+        })
+    }
+
+    pub(super) async fn items(&self, pk: &str, from: &str, to: &str) -> Result<Vec<Item>, Error> {
+        let items = self.query(pk, from, to).into_paginator().items().send().try_collect();
+        items.await.map_err(|error| self.failed("reading the checkpoints", error))
+    }
+
+    /// By their first parts.
+    async fn count_letters(&self, pk: &str) -> Result<u64, Error> {
+        let query = self
+            .query(pk, DEAD, &format!("{DEAD}~"))
+            .filter_expression("attribute_not_exists(part) OR part = :first")
+            .expression_attribute_values(":first", number(1))
+            .select(Select::Count);
+        let mut pages = query.into_paginator().send();
+        let mut count = 0;
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.failed("counting the dead letters", error))?;
+            count += u64::try_from(page.count()).unwrap_or_default();
+        }
+        Ok(count)
+    }
+}
+
+/// What cannot be read counts as not there: a newer version may have written it.
+fn state(item: &Item) -> State {
+    string(item, "state").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
+fn lease_until(item: &Item, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    integer(item, "lease_until").and_then(DateTime::from_timestamp_millis).filter(|until| *until > now)
+}
+
+fn collected_to(source: &Source, settings: &Settings, state: &State) -> Option<DateTime<Utc>> {
+    let Kind::Stream(stream) = &source.kind else { return state.windows.closed_to };
+    let caught_up = |v2| {
+        let feeds = (stream.feeds)(settings, v2);
+        feeds.iter().map(|feed| state.streams.get(&feed.name)?.caught_up).min().flatten()
+    };
+    // Which of the two APIs the keys are for is not known here: the one that was used last.
+    caught_up(false).max(caught_up(true))
+}
+
+fn backfill(item: &Item, now: DateTime<Utc>) -> Option<BackfillOverview> {
+    let sk = string(item, "sk")?;
+    // The id may be anything but has no `#`.
+    let [id, from, to] = <[&str; 3]>::try_from(sk.strip_prefix(BACKFILL)?.split('#').collect::<Vec<_>>()).ok()?;
+    let state = state(item);
+    Some(BackfillOverview {
+        id: id.to_owned(),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        finished: state.finished,
+        collected_to: state.windows.closed_to,
+        lease_until: lease_until(item, now),
+        updated_at: string(item, "updated_at"),
+    })
+}
