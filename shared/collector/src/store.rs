@@ -490,4 +490,6 @@ fn size(item: &Item) -> usize {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
