@@ -1,0 +1,207 @@
+//! What has to hold: what Mimecast had, what Devo took, what may have come twice and why, and how the checkpoints moved.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use simulator::data::{Expected, SUMMARY_TABLE};
+
+use crate::Counts;
+
+/// Lines by table, with how often each.
+pub type Lines = BTreeMap<(String, String), usize>;
+
+/// The books of a world.
+#[derive(Default)]
+pub struct Ledger {
+    /// What Mimecast has had. Of the hold summary, which is a state of affairs, the rows.
+    expected: Lines,
+    /// Pieces of input that are no events.
+    bad: BTreeMap<Vec<u8>, usize>,
+    /// What may come again: Devo took it, and the run never learned so or never got to write it down.
+    allowed: Lines,
+    checkpoints: BTreeMap<String, (i64, Value)>,
+    pub violations: Vec<String>,
+    pub counts: Counts,
+    /// How often a stream token was refused: each may send a stream back to what the API keeps.
+    pub restarts: u64,
+}
+
+impl Ledger {
+    /// Mimecast has these events.
+    pub fn expect(&mut self, events: Expected) {
+        for (table, lines) in events {
+            for line in lines {
+                self.counts.events += 1;
+                *self.expected.entry((table.clone(), line)).or_default() += 1;
+            }
+        }
+    }
+
+    /// Mimecast has this piece, which is no event.
+    pub fn expect_bad(&mut self, raw: &[u8]) {
+        *self.bad.entry(raw.to_vec()).or_default() += 1;
+    }
+
+    /// These may come again.
+    pub fn allow(&mut self, lines: &Lines) {
+        add(&mut self.allowed, lines);
+    }
+
+    /// These may not, after all: the sender knows.
+    pub fn disallow(&mut self, lines: &Lines) {
+        subtract(&mut self.allowed, lines);
+    }
+
+    /// Something does not hold.
+    pub fn violate(&mut self, text: String) {
+        self.violations.push(text);
+    }
+
+    /// A lease was taken: its epoch is greater than all before.
+    pub fn leased(&mut self, key: &str, epoch: i64) {
+        let (last, _) = self.checkpoints.entry(key.to_owned()).or_default();
+        if epoch <= *last {
+            self.violations.push(format!("(d) {key}: a lease with epoch {epoch} after {last}"));
+        }
+        *last = epoch;
+    }
+
+    /// A checkpoint was written, by the holder of `epoch`: the newest, and it moves on. `position` tells how far a token is.
+    pub fn moved(&mut self, key: &str, epoch: i64, state: Option<Value>, position: impl Fn(&str) -> Option<u64>) {
+        let (last, before) = self.checkpoints.entry(key.to_owned()).or_default();
+        if epoch != *last {
+            self.violations.push(format!("(d) {key}: written by epoch {epoch}, when {last} held the lease"));
+        }
+        let Some(state) = state else { return };
+        for (stream, text) in moved_back(before, &state, position) {
+            if stream && self.restarts > 0 {
+                self.restarts -= 1;
+            } else {
+                self.violations.push(format!("(d) {key} moved back: {text}"));
+            }
+        }
+        *before = state;
+    }
+
+    /// Compares what Devo has and the dead letters (what was dead, and whether Devo's refusal made it so) with what there was.
+    pub fn balance(&mut self, delivered: &Expected, dead: &[(Vec<u8>, bool)]) {
+        let mut arrived = Lines::new();
+        let mut polls: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        for (table, lines) in delivered {
+            for line in lines {
+                if table == SUMMARY_TABLE {
+                    *polls.entry((table, line)).or_default() += 1;
+                } else {
+                    *arrived.entry((table.clone(), line.clone())).or_default() += 1;
+                }
+            }
+        }
+        self.counts.dead += dead.len() as u64;
+        let mut spoilt: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
+        for (raw, refused) in dead {
+            let text = String::from_utf8_lossy(raw).into_owned();
+            let table = self.expected.keys().find(|(_, line)| *line == text).map(|(table, _)| table.clone());
+            match (refused, table) {
+                // The hold summary's carry a time.
+                (true, None) => {}
+                (true, Some(table)) => *arrived.entry((table, text)).or_default() += 1,
+                (false, _) => *spoilt.entry(raw.clone()).or_default() += 1,
+            }
+        }
+        for (raw, count) in &self.bad {
+            let found = spoilt.remove(raw).unwrap_or_default();
+            if found != *count {
+                let shown = String::from_utf8_lossy(raw);
+                self.violations
+                    .push(format!("(a) a bad piece is {found} times a dead letter and not {count}: {shown}"));
+            }
+        }
+        // What is left was spoilt on its way, by a byte that is no UTF-8.
+        let mut mended: BTreeMap<String, usize> = BTreeMap::new();
+        for (raw, count) in spoilt {
+            let raw: Vec<u8> = raw.into_iter().filter(|byte| *byte != 0xff).collect();
+            *mended.entry(compact(&String::from_utf8_lossy(&raw))).or_default() += count;
+        }
+        let none = 0;
+        for ((table, line), count) in &self.expected {
+            if table == SUMMARY_TABLE {
+                continue;
+            }
+            let key = (table.clone(), line.clone());
+            let got = arrived.remove(&key).unwrap_or_default();
+            let (allowed, letters) = (self.allowed.get(&key).unwrap_or(&none), mended.get(line).unwrap_or(&none));
+            self.counts.repeats += got.saturating_sub(*count) as u64;
+            if got + letters < *count {
+                self.violations.push(format!("(a) lost: {got} of {count} in {table}: {line}"));
+            }
+            if got > count + allowed {
+                let text = format!("(b) doubled: {got} for {count} (and {allowed} for a reason) in {table}: {line}");
+                self.violations.push(text);
+            }
+        }
+        for ((table, line), count) in arrived {
+            self.violations.push(format!("(a) {count} of nowhere in {table}: {line}"));
+        }
+        for ((table, line), count) in polls {
+            let row = line.rsplit_once(r#","collectedAt":"#).map_or(line, |(row, _)| row).to_owned() + "}";
+            let key = (table.to_owned(), line.to_owned());
+            let (there, allowed) =
+                (self.expected.get(&(table.to_owned(), row)), self.allowed.get(&key).unwrap_or(&none));
+            if there.is_none_or(|there| count > there + allowed) {
+                self.violations.push(format!("(b) doubled, or of nowhere: {count} in {table}: {line}"));
+            }
+        }
+    }
+}
+
+/// What has moved back from one state to another, and whether it is a stream. A token that is given up starts anew.
+fn moved_back(before: &Value, after: &Value, position: impl Fn(&str) -> Option<u64>) -> Vec<(bool, String)> {
+    let mut back = Vec::new();
+    for (name, text) in [("closed_to", true), ("readings", false)] {
+        let (before, after) = (&before["windows"][name], &after["windows"][name]);
+        let less = if text { after.as_str() < before.as_str() } else { after.as_u64() < before.as_u64() };
+        if less {
+            back.push((false, format!("{name} from {before} to {after}")));
+        }
+    }
+    for (feed, before) in before["streams"].as_object().into_iter().flatten() {
+        let after = &after["streams"][feed];
+        let place = |state: &Value| state["token"].as_str().and_then(&position);
+        let (Some(from), Some(to)) = (place(before), place(after)) else { continue };
+        let line = |state: &Value| state["file"][1].as_u64().unwrap_or_default();
+        let same_file = before["file"][0] == after["file"][0];
+        if to < from || (to == from && same_file && line(after) < line(before)) {
+            back.push((true, format!("{feed} from {before} to {after}")));
+        }
+    }
+    back
+}
+
+pub fn add(lines: &mut Lines, more: &Lines) {
+    for (line, count) in more {
+        *lines.entry(line.clone()).or_default() += count;
+    }
+}
+
+pub fn subtract(lines: &mut Lines, less: &Lines) {
+    for (line, count) in less {
+        if let Some(had) = lines.get_mut(line) {
+            *had = had.saturating_sub(*count);
+            if *had == 0 {
+                lines.remove(line);
+            }
+        }
+    }
+}
+
+/// JSON without white space outside strings.
+fn compact(text: &str) -> String {
+    let (mut quoted, mut escaped) = (false, false);
+    let keep = |c: &char| {
+        let kept = quoted || !c.is_ascii_whitespace();
+        quoted ^= *c == '"' && !escaped;
+        escaped = quoted && *c == '\\' && !escaped;
+        kept
+    };
+    text.chars().filter(keep).collect()
+}
