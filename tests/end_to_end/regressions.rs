@@ -404,3 +404,29 @@ async fn a_token_refused_in_a_new_process_doubles_nothing() {
     world.invoke_with("view", &event, Deadline::In(Duration::from_secs(60))).await;
     world.assert_delivered(&[(VIEW.to_owned(), lines)].into());
 }
+
+/// Neither a body nor a token: nobody knows whether there is something, so the next run asks for the same again.
+#[tokio::test]
+async fn an_empty_first_answer_is_not_taken_for_nothing() {
+    for fault in [FaultKind::EmptyBody, FaultKind::Garbage] {
+        let mut world = World::new(Api::V2).await;
+        let expected = simulator::data::lively(&world.mimecast, 1, now(), 1);
+        world.mimecast.fault(Fault::new("malware_grid", fault.clone()).times(3));
+        world.run("threatfeed").await;
+        world.run("threatfeed").await;
+        let table = simulator::data::FEED_TABLE;
+        world.assert_delivered(&[(table.to_owned(), expected[table].clone())].into());
+    }
+}
+
+/// Of what no checksum covers, an end that cannot be read may be a cut: the rest would be lost with the token.
+#[tokio::test]
+async fn a_plain_document_that_is_cut_on_its_way_is_asked_for_again() {
+    let mut world = World::new(Api::V1).await;
+    world.mimecast.siem_mode(SiemMode { zip: false, ..SiemMode::default() });
+    let mut expected = simulator::data::lively(&world.mimecast, 1, now(), 1);
+    world.mimecast.fault(Fault::new("/api/audit/get-siem", FaultKind::Truncated).skip(1).times(2));
+    assert_eq!(world.run("siem").await["rejected"], 0);
+    expected.retain(|table, _| table.contains(".siem."));
+    world.assert_delivered(&expected);
+}

@@ -80,8 +80,11 @@ async fn clocks_that_differ_by_an_hour_lose_nothing() {
 }
 
 #[tokio::test]
-async fn a_late_row_that_moves_the_pages_doubles_nothing() {
-    for source in ["url", "view"] {
+async fn late_rows_that_move_the_pages_double_nothing() {
+    // In front of what is being paged, whichever way the list runs; and among the rows of the page before the border.
+    let front = [300.0, 2.0];
+    let middle = [93.5, 93.4, 93.3, 97.5, 97.4, 97.3];
+    for (source, late) in [("url", &front[..]), ("view", &front), ("url", &middle), ("view", &middle)] {
         let mut world = World::new(Api::V2).await;
         world.set("PAGE_SIZE", "4");
         let mut lines = Vec::new();
@@ -92,11 +95,10 @@ async fn a_late_row_that_moves_the_pages_doubles_nothing() {
             world.mimecast.push(source, at, &row);
             lines.push(row);
         }
-        // In front of what is being paged, whichever way the list runs.
-        for (n, minutes) in [(100, 300), (101, 2)] {
-            let row = format!(r#"{{"n":{n}}}"#);
+        for minutes in late {
+            let row = format!(r#"{{"late":{minutes}}}"#);
             let visible = now() + TimeDelta::milliseconds(600);
-            world.mimecast.push_late(source, now() - TimeDelta::minutes(minutes), visible, &row);
+            world.mimecast.push_late(source, now() - TimeDelta::seconds((minutes * 60.0) as i64), visible, &row);
             lines.push(row);
         }
         let path = format!("/api/{}", if source == "url" { "ttp/url" } else { "archive/get-view" });

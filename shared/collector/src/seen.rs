@@ -56,14 +56,23 @@ impl Seen {
 
     /// Judges content that has no identity of its own: equal ones in one reading are numbered.
     pub fn content(&mut self, hash: u128) -> Verdict {
+        let count = self.counts.get(&hash).copied().unwrap_or_else(|| self.read_earlier(hash));
+        self.counts.insert(hash, count + 1);
+        self.judge(numbered(hash, count))
+    }
+
+    /// Whether content that this reading has had on an earlier page would be new once more: as the `nth` of its kind on a page,
+    /// from 0 on. Does not mark it.
+    pub fn is_one_more(&self, hash: u128, nth: u64) -> bool {
+        let count = self.counts.get(&hash).copied().unwrap_or_else(|| self.read_earlier(hash));
+        count > 0 && !self.known.contains(&numbered(hash, count + nth))
+    }
+
+    /// How many of this content an earlier run has had in the reading at hand.
+    fn read_earlier(&self, hash: u128) -> u64 {
         let earlier = self.readings.get(&self.label);
-        let count = self.counts.entry(hash).or_insert_with(|| {
-            let read = |number: &u64| earlier.is_some_and(|marks| marks.contains(&numbered(hash, *number)));
-            (0..).take_while(read).count() as u64
-        });
-        let mark = numbered(hash, *count);
-        *count += 1;
-        self.judge(mark)
+        let read = |number: &u64| earlier.is_some_and(|marks| marks.contains(&numbered(hash, *number)));
+        (0..).take_while(read).count() as u64
     }
 
     /// Whether any content with this hash has been delivered; does not mark it.

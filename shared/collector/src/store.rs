@@ -35,6 +35,9 @@ const TRANSACTION_ITEMS: usize = 90;
 /// The sort key of the live run's checkpoint, and how those of backfills begin.
 const CHECKPOINT: &str = "checkpoint";
 const BACKFILL: &str = "backfill#";
+/// What every write of a lease is conditional on: nobody has taken another lease since, and the write has not been made before.
+/// An attempt that the SDK has given up may still arrive, after later ones.
+const FENCE: &str = "epoch = :epoch AND commits < :number";
 /// Waits before a cancelled transaction is tried again.
 const CONFLICT_PAUSES_MS: [u64; 5] = [50, 100, 200, 400, 800];
 
@@ -92,6 +95,8 @@ pub(crate) struct Lease {
     /// The fencing token: each lease has a greater one than all before it.
     epoch: i64,
     written: u32,
+    /// The writes made under this lease.
+    commits: i64,
     /// The state as the last holder left it.
     pub state: State,
 }
@@ -136,7 +141,7 @@ impl Store {
 
     /// Takes the lease until `until`, or `None` while somebody else holds it.
     ///
-    /// `owner` is this invocation's own name: a repeated request whose first answer got lost is not somebody else.
+    /// `owner` is this invocation's own name: its request takes one lease, however often it arrives and however late.
     pub(crate) async fn acquire(
         &self,
         key: Key,
@@ -146,9 +151,10 @@ impl Store {
     ) -> Result<Option<Lease>, Error> {
         let outcome = self
             .update(&key)
-            .update_expression("SET lease_until = :until, #owner = :owner ADD epoch :one")
+            .update_expression("SET lease_until = :until, #owner = :owner, commits = :none ADD epoch :one")
             .condition_expression(
-                "(attribute_not_exists(lease_until) OR lease_until < :now OR #owner = :owner) \
+                "(attribute_not_exists(lease_until) OR lease_until < :now) \
+                 AND (attribute_not_exists(#owner) OR #owner <> :owner) \
                  AND (attribute_not_exists(version) OR version <= :version)",
             )
             .expression_attribute_names("#owner", "owner")
@@ -156,6 +162,7 @@ impl Store {
             .expression_attribute_values(":now", number(now.timestamp_millis()))
             .expression_attribute_values(":owner", text(owner))
             .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":none", number(0))
             .expression_attribute_values(":version", number(VERSION))
             .return_values(ReturnValue::AllNew)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
@@ -165,8 +172,14 @@ impl Store {
             Ok(output) => output.attributes.unwrap_or_default(),
             Err(SdkError::ServiceError(error)) => match error.err() {
                 UpdateItemError::ConditionalCheckFailedException(refused) => {
-                    let version = refused.item().and_then(|item| integer(item, "version")).unwrap_or_default();
-                    return if version > VERSION { Err(newer(&key, version)) } else { Ok(None) };
+                    let item = refused.item().cloned().unwrap_or_default();
+                    let version = integer(&item, "version").unwrap_or_default();
+                    match string(&item, "owner") {
+                        _ if version > VERSION => return Err(newer(&key, version)),
+                        // This invocation's own, by an attempt whose answer got lost.
+                        Some(holder) if holder == owner => item,
+                        _ => return Ok(None),
+                    }
                 }
                 // The holder is writing at this very moment.
                 UpdateItemError::TransactionConflictException(_) => return Ok(None),
@@ -175,7 +188,7 @@ impl Store {
             Err(error) => return Err(self.failed("taking the lease", error)),
         };
         let epoch = integer(&item, "epoch").unwrap_or_default();
-        let mut lease = Lease { store: self.clone(), key, epoch, written: 0, state: State::default() };
+        let mut lease = Lease { store: self.clone(), key, epoch, written: 0, commits: 0, state: State::default() };
         if let Some(state) = item.get("state").and_then(|state| state.as_s().ok()) {
             lease.state = match serde_json::from_str(state) {
                 Ok(state) => state,
@@ -303,20 +316,26 @@ impl Lease {
             .store
             .update(&self.key)
             .update_expression(expression)
-            .condition_expression("epoch = :epoch")
+            .condition_expression(FENCE)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(Some(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
         match outcome {
             Ok(_) => Ok(()),
-            Err(SdkError::ServiceError(error))
-                if matches!(error.err(), UpdateItemError::ConditionalCheckFailedException(_)) =>
-            {
-                Err(self.lost())
-            }
+            Err(SdkError::ServiceError(error)) => match error.err() {
+                UpdateItemError::ConditionalCheckFailedException(refused) => self.refused(refused.item()),
+                _ => Err(self.store.failed("moving the checkpoint", SdkError::ServiceError(error))),
+            },
             Err(error) => Err(self.store.failed("moving the checkpoint", error)),
         }
+    }
+
+    /// A commit whose condition did not hold: it was made before, by an attempt whose answer got lost, or the lease is gone.
+    fn refused(&self, item: Option<&Item>) -> Result<(), Error> {
+        let is = |name: &str, value: i64| item.and_then(|item| integer(item, name)) == Some(value);
+        if is("epoch", self.epoch) && is("commits", self.commits) { Ok(()) } else { Err(self.lost()) }
     }
 
     async fn transact(
@@ -333,9 +352,10 @@ impl Lease {
             .key("pk", text(&self.key.pk))
             .key("sk", text(&self.key.sk))
             .update_expression(expression)
-            .condition_expression("epoch = :epoch")
+            .condition_expression(FENCE)
             .set_expression_attribute_names(names)
             .set_expression_attribute_values(Some(values))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()
             .map_err(impossible)?;
         let mut request = self
@@ -374,7 +394,7 @@ impl Lease {
         match outcome {
             Ok(_) => Ok(()),
             Err(SdkError::ServiceError(error)) if cancelled(error.err(), &["ConditionalCheckFailed"]) => {
-                Err(self.lost())
+                self.refused(checkpoint_of(error.err()))
             }
             Err(error) => Err(self.store.failed("moving the checkpoint", error)),
         }
@@ -382,13 +402,18 @@ impl Lease {
 
     #[allow(clippy::type_complexity)]
     fn advance(
-        &self,
+        &mut self,
         state: Option<&State>,
         release: bool,
         now: DateTime<Utc>,
     ) -> Result<(String, Option<HashMap<String, String>>, Item), Error> {
-        let mut expression = "SET updated_at = :now".to_owned();
-        let mut values = Item::from([(":now".into(), text(&rfc3339(now))), (":epoch".into(), number(self.epoch))]);
+        self.commits += 1;
+        let mut expression = "SET updated_at = :now, commits = :number".to_owned();
+        let mut values = Item::from([
+            (":now".into(), text(&rfc3339(now))),
+            (":epoch".into(), number(self.epoch)),
+            (":number".into(), number(self.commits)),
+        ]);
         let mut names = None;
         if let Some(state) = state {
             let state = serde_json::to_string(state).map_err(|error| Error::Checkpoint(error.to_string()))?;
@@ -449,6 +474,12 @@ fn newer(key: &Key, version: i64) -> Error {
 fn cancelled(error: &TransactWriteItemsError, codes: &[&str]) -> bool {
     let TransactWriteItemsError::TransactionCanceledException(canceled) = error else { return false };
     canceled.cancellation_reasons().iter().filter_map(|reason| reason.code()).any(|code| codes.contains(&code))
+}
+
+/// The checkpoint item as it was when its update, the first of a transaction, was refused.
+fn checkpoint_of(error: &TransactWriteItemsError) -> Option<&Item> {
+    let TransactWriteItemsError::TransactionCanceledException(canceled) = error else { return None };
+    canceled.cancellation_reasons().first()?.item()
 }
 
 /// Whether the same transaction may succeed in a moment: cancelled by another write or a throttle, not by its own content.

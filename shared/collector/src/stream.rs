@@ -67,6 +67,8 @@ struct Answer {
     next: Option<String>,
     at: DateTime<Utc>,
     caught_up: bool,
+    /// Neither anything readable nor any token to go on from: nobody knows whether there is something.
+    silent: bool,
     /// A file could not be had: the token stays, for its sake.
     unfinished: Option<String>,
     /// The answer, kept on the last try for a dead letter.
@@ -219,12 +221,14 @@ impl<'a> StreamReader<'a> {
     fn answered(&mut self, feed: &Feed, answer: mimecast::FileAnswer, before: &Position) -> Result<Step, Error> {
         let next = answer.next.or_else(|| before.token.clone());
         let caught_up = answer.file.is_none() || next == before.token;
+        let silent = answer.silent && next.is_none();
         let mut read = Answer {
             files: VecDeque::new(),
             archive: None,
             next,
             at: answer.at,
             caught_up,
+            silent,
             raw: None,
             pieces: 0,
             unfinished: None,
@@ -280,6 +284,7 @@ impl<'a> StreamReader<'a> {
             next,
             at: listing.at,
             caught_up,
+            silent: false,
             raw: None,
             pieces: 0,
             unfinished: None,
@@ -319,7 +324,7 @@ impl<'a> StreamReader<'a> {
         position.token = answer.next;
         position.file = None;
         position.gone = None;
-        if answer.caught_up {
+        if answer.caught_up && !answer.silent {
             position.caught_up = Some(answer.at);
         }
         if let Some(range) = self.task.backfill

@@ -3,6 +3,8 @@
 //! Windows are half-open, end a settle lag behind the server's clock and begin an overlap before the last one's end. Lists
 //! come newest first, so a window counts only when it has been read to its last page.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use mimecast::{Error, Page, json};
@@ -28,6 +30,8 @@ const SETTLE: TimeDelta = TimeDelta::seconds(60);
 const LARGEST_PAGE_SIZE: u32 = 500;
 /// What two readings of the same clock may differ by.
 const CLOCK_GRAIN: TimeDelta = TimeDelta::seconds(5);
+/// How often a run reads windows again because rows that came late may have moved others onto the next page.
+const DOUBTS: u32 = 5;
 /// Empty pages in a row that are followed when rows are still missing.
 const EMPTY_PAGES: u32 = 5;
 
@@ -39,6 +43,7 @@ pub(crate) struct WindowReader<'a> {
     /// Where the first window planned in this run would end if it were not cut.
     target: Option<DateTime<Utc>>,
     restarted: bool,
+    doubts: u32,
     empty_pages: u32,
     /// Hashes and `totalCount` of the page before this one.
     before: Option<(Vec<u128>, u64)>,
@@ -59,6 +64,7 @@ impl<'a> WindowReader<'a> {
             state,
             target: None,
             restarted: false,
+            doubts: 0,
             empty_pages: 0,
             before: None,
             shrunk: false,
@@ -211,7 +217,12 @@ impl<'a> WindowReader<'a> {
         seen.begin(open.label());
         let mut portion = Portion { gap: self.gap.take(), ..Portion::default() };
         let hashes: Vec<u128> = rows.iter().map(content_hash).collect();
-        let repeated = self.repeated(&hashes, &open, page.envelope.total);
+        let repeated = self.repeated(&hashes, &open, total);
+        if self.doubtful(&rows[repeated..], &hashes[repeated..], total, seen) {
+            self.doubts += 1;
+            tracing::warn!(window = open.label(), "rows have moved or are equal, reading the window again");
+            return self.again(open);
+        }
         portion.duplicates = repeated as u64;
         let mut marks = Vec::with_capacity(rows.len());
         let mut fresh = Vec::new();
@@ -304,6 +315,25 @@ impl<'a> WindowReader<'a> {
         let grown = usize::try_from(total.saturating_sub(*earlier)).unwrap_or(usize::MAX);
         let most = grown.min(before.len()).min(hashes.len());
         (1..=most).rev().find(|count| before[before.len() - count..] == hashes[..*count]).unwrap_or(0)
+    }
+
+    /// Whether a row without an id may be one that has only moved here from an earlier page, since others came before it. Where
+    /// the API tells no `totalCount`, that is so for every row that is there once more: another reading shows which.
+    fn doubtful(&self, rows: &[Bytes], hashes: &[u128], total: Option<u64>, seen: &Seen) -> bool {
+        let (moved, most) = match (total, &self.before) {
+            (None, _) => (true, 1),
+            (Some(total), Some((_, earlier))) => (total != *earlier, DOUBTS),
+            (Some(_), None) => (false, 0),
+        };
+        if !moved || self.doubts >= most {
+            return false;
+        }
+        let mut on_page: HashMap<u128, u64> = HashMap::new();
+        rows.iter().zip(hashes).any(|(row, hash)| {
+            let nth = on_page.entry(*hash).or_default();
+            *nth += 1;
+            id(self.spec, row).is_none() && seen.is_one_more(*hash, *nth - 1)
+        })
     }
 
     /// An answer that stays broken: no overlap, then half the window, down to a second; then it is a dead letter and the
@@ -425,11 +455,15 @@ pub(crate) fn judge(
     if line.is_err() || seen.has_content(raw) {
         return seen.content(raw);
     }
-    let id = spec.id.and_then(|id| json::string_member(row, id));
-    match id.filter(|id| !id.is_empty()) {
+    match id(spec, row) {
         Some(id) => seen.identity(name_hash(&id)),
         None => seen.content(content),
     }
+}
+
+/// A row's own id, if it has one.
+fn id(spec: &Window, row: &[u8]) -> Option<String> {
+    spec.id.and_then(|id| json::string_member(row, id)).filter(|id| !id.is_empty())
 }
 
 /// A row's own time.

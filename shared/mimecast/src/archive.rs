@@ -74,6 +74,11 @@ impl Archive {
         Ok(Self { body, files })
     }
 
+    /// Whether checksums tell that what is read is whole.
+    pub fn is_checked(&self) -> bool {
+        !matches!(self.body, Body::Plain(_))
+    }
+
     /// The files in the order of the zip, without empty directories.
     pub fn files(&self) -> &[File] {
         &self.files

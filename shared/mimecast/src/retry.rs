@@ -23,12 +23,14 @@ const LONGEST_QUOTA: Duration = Duration::from_secs(15 * 60);
 /// The tries of one request: counts them, waits between them, and stops before the deadline.
 pub(crate) struct Tries {
     made: u32,
+    /// Those whose answer was broken.
+    unreadable: u32,
     until: Instant,
 }
 
 impl Tries {
     pub fn new(until: Instant) -> Self {
-        Self { made: 0, until }
+        Self { made: 0, unreadable: 0, until }
     }
 
     /// Sleeps before the next try of a request that failed with `error`.
@@ -37,12 +39,13 @@ impl Tries {
     /// `error` itself, when no try is left or the wait would pass the deadline.
     pub async fn wait(&mut self, error: Error) -> Result<(), Error> {
         self.made += 1;
+        self.unreadable += u32::from(matches!(error, Error::Unreadable { .. }));
         let wait = match &error {
             // A quota that says "now" again and again is not to be hammered.
             Error::RateLimited { wait, .. } => (*wait).max(backoff(self.made)),
             _ if self.made >= TRIES => return Err(error),
             // What is broken rather stays so, and the reader has other ways to go on.
-            Error::Unreadable { .. } if self.made >= TRIES_UNREADABLE => return Err(error),
+            Error::Unreadable { .. } if self.unreadable >= TRIES_UNREADABLE => return Err(error),
             _ => backoff(self.made),
         };
         if Instant::now() + wait >= self.until {

@@ -108,6 +108,9 @@ fn record(world: &World, asked: &Value, answered: &Value) -> bool {
         world.ledger().leased(&key, number(&answered["Attributes"]["epoch"]));
         return false;
     }
+    if asked["ClientRequestToken"].as_str().is_some_and(|token| !world.ledger().done(token)) {
+        return true;
+    }
     let values = &update["ExpressionAttributeValues"];
     let state = values[":state"]["S"].as_str().and_then(|text| serde_json::from_str(text).ok());
     world.ledger().moved(&key, number(&values[":epoch"]), state, |token| world.mimecast.token_position(token));

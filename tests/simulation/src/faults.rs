@@ -53,9 +53,12 @@ impl Way {
     }
 }
 
-/// What Mimecast does wrong with a call to `path`. Not `spoiling` twice in a row: what stays unreadable is rightly a dead
-/// letter, and which events were in it nobody can say here.
-pub fn mimecast(rng: &mut Rng, path: &str, spoilt: bool) -> FaultKind {
+/// How often the answer to one question may be spoilt: what stays unreadable is rightly a dead letter, and which events were in
+/// it nobody can say here.
+pub const SPOILT_AT_MOST: u32 = 2;
+
+/// What Mimecast does wrong with a call to `path`; `packed`: its answer has a checksum.
+pub fn mimecast(rng: &mut Rng, path: &str, spoiling: bool, packed: bool) -> FaultKind {
     let status = |status: u16| FaultKind::status(status);
     if path.starts_with("/files/") {
         // An object store, not the API: it knows no tokens and no `fail`.
@@ -71,7 +74,7 @@ pub fn mimecast(rng: &mut Rng, path: &str, spoilt: bool) -> FaultKind {
             FaultKind::CorruptZip,
             FaultKind::EmptyBody,
         ];
-        return pick(rng, if spoilt { &kinds[..7] } else { &kinds }).clone();
+        return pick(rng, if spoiling { &kinds } else { &kinds[..7] }).clone();
     }
     let seconds = *pick(rng, &[0, 1, 5, 90, 2_000]);
     let fail = |code: &str, message: &str| FaultKind::FailOn200 { code: code.into(), message: message.into() };
@@ -105,10 +108,9 @@ pub fn mimecast(rng: &mut Rng, path: &str, spoilt: bool) -> FaultKind {
         FaultKind::NonUtf8,
         FaultKind::CorruptZip,
     ];
-    // JSON does not come with bytes changed.
-    let most =
-        if ["siem-logs", "get-feed"].iter().any(|end| path.ends_with(end)) { kinds.len() } else { kinds.len() - 1 };
-    pick(rng, if spoilt { &kinds[..22] } else { &kinds[..most] }).clone()
+    // Without a checksum nobody can tell that bytes have changed.
+    let most = if packed { kinds.len() } else { kinds.len() - 1 };
+    pick(rng, if spoiling { &kinds[..most] } else { &kinds[..22] }).clone()
 }
 
 /// Whether a fault leaves an answer that looks whole and is not.

@@ -128,17 +128,20 @@ impl Wire {
         let (way, name, path) = (self.draw(), self.name(), request.uri().path().to_owned());
         let breaks = way.breaks;
         let effect = move |world: &World| {
-            let fault = draw_mimecast(world, &path);
-            let said = fault.as_ref().map_or(String::new(), |fault| format!(" {fault:?}"));
-            if let Some(fault) = fault {
-                world.mimecast.fault(Fault::new("", fault));
-            }
             let asked =
                 format!("{} {}", request.uri().query().unwrap_or_default(), String::from_utf8_lossy(request.body()));
             // A form holds the keys, which are no news.
             let asked = if path == "/oauth/token" { String::new() } else { asked };
+            let fault = draw_mimecast(world, &path, &asked);
+            let said = fault.as_ref().map_or(String::new(), |fault| format!(" {fault:?}"));
+            if let Some(fault) = fault {
+                world.mimecast.fault(Fault::new("", fault));
+            }
             let (response, cut) = world.mimecast.exchange(request);
             world.mimecast.clear_faults();
+            if path.ends_with("get-hold-summary-list") {
+                world.ledger().polled(world.now());
+            }
             let (status, body) = (response.status().as_u16(), digest(response.body()));
             world.note(&format!("{name} mimecast {path} {asked} -> {status} {body} {cut:?}{said} {breaks:?}"));
             (response, cut)
@@ -193,17 +196,17 @@ impl Wire {
     }
 }
 
-fn draw_mimecast(world: &World, path: &str) -> Option<FaultKind> {
+fn draw_mimecast(world: &World, path: &str, asked: &str) -> Option<FaultKind> {
     if world.is_calm() || world.rng().f64() >= world.plan.mimecast {
         return None;
     }
+    // Of a link the signature differs each time.
+    let question = if path.starts_with("/files/") { path.to_owned() } else { format!("{path} {asked}") };
     let mut spoilt = lock(&world.spoilt);
-    let fault = faults::mimecast(&mut world.rng(), path, *spoilt == path);
-    if faults::is_spoiling(&fault) {
-        path.clone_into(&mut spoilt);
-    } else if *spoilt == path {
-        spoilt.clear();
-    }
+    let times = spoilt.entry(question).or_default();
+    let packed = path.ends_with("get-feed") || (path.ends_with("siem-logs") && world.plan.siem.zip);
+    let fault = faults::mimecast(&mut world.rng(), path, *times < faults::SPOILT_AT_MOST, packed);
+    *times += u32::from(faults::is_spoiling(&fault));
     let mut ledger = world.ledger();
     ledger.counts.faults += 1;
     ledger.restarts += u64::from(matches!(fault, FaultKind::RefuseSiemToken));

@@ -1,5 +1,6 @@
 //! The three servers of a seed, their data, and the books about them.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -38,8 +39,8 @@ pub struct World {
     trace: Mutex<Trace>,
     begin: Instant,
     calm: AtomicBool,
-    /// The last path whose answer was spoilt.
-    pub spoilt: Mutex<String>,
+    /// How often the answer to a question was spoilt.
+    pub spoilt: Mutex<HashMap<String, u32>>,
     secrets: TempDir,
     filled: Mutex<u64>,
 }

@@ -27,6 +27,8 @@ pub(super) struct OpenFile {
     pieces: Pieces<BufReader<SpooledTempFile>>,
 }
 
+const UNKNOWN_FORMAT: &str = "unknown file format";
+
 /// What a file is.
 enum Told {
     File(Box<OpenFile>),
@@ -38,7 +40,8 @@ enum Told {
 
 /// What came of fetching one file.
 enum Fetched {
-    File(SpooledTempFile),
+    /// And whether checksums have told that it is whole.
+    File(SpooledTempFile, bool),
     /// The answer it is in has to be asked for again.
     Again,
     /// It has to be fetched in another run.
@@ -68,7 +71,13 @@ impl StreamReader<'_> {
             Content::Linked(link) => self.fetch(feed, &link, mark).await?,
         };
         let told = match fetched {
-            Fetched::File(file) => self.tell(feed, name.clone(), mark, file, seen)?,
+            Fetched::File(mut file, whole) => {
+                if !whole && self.breaks_off(feed, &name, mark, &mut file)? {
+                    self.answer = None;
+                    return Ok(Step::Again);
+                }
+                self.tell(feed, name.clone(), mark, file, seen)?
+            }
             Fetched::Again => return Ok(Step::Again),
             // That it failed has to be kept: a portion without events.
             Fetched::Later => return Ok(Step::Portion(self.delivered())),
@@ -79,6 +88,9 @@ impl StreamReader<'_> {
             Told::Empty => return Ok(Step::Portion(self.finished(mark, seen))),
             Told::Unreadable(raw, reason) => {
                 let table = self.table(feed, &name, &[]).0;
+                if let Some(answer) = &mut self.answer {
+                    answer.silent |= inner && answer.next.is_none();
+                }
                 return Ok(Step::Portion(self.rejected_file(mark, &table, raw, reason, origin, seen)));
             }
             Told::File(open) => *open,
@@ -101,6 +113,25 @@ impl StreamReader<'_> {
         self.file = Some(open);
     }
 
+    /// Whether a file that no checksum covers ends in what cannot be read, and so has perhaps been cut on its way: then what
+    /// it had behind the cut would be lost with its token. Said of each a few times only.
+    fn breaks_off(&mut self, feed: &Feed, name: &str, mark: u128, file: &mut SpooledTempFile) -> Result<bool, Error> {
+        let reason = match format(feed, name, file).map_err(spool)? {
+            (None, true) => return Ok(false),
+            (None, false) => UNKNOWN_FORMAT.to_owned(),
+            (Some(format), _) => match last_piece(format, file).map_err(spool)? {
+                Some(Piece::Bad { reason, .. }) => reason,
+                _ => return Ok(false),
+            },
+        };
+        let tries = self.tries.entry(mark).or_default();
+        *tries += 1;
+        if *tries < TRIES {
+            tracing::warn!(reason, name, "the end of a file cannot be read, asking for it again");
+        }
+        Ok(*tries < TRIES)
+    }
+
     /// What a file is, by its first bytes.
     fn tell(
         &self,
@@ -110,24 +141,17 @@ impl StreamReader<'_> {
         mut file: SpooledTempFile,
         seen: &Seen,
     ) -> Result<Told, Error> {
-        let mut head = vec![0; 64 << 10];
-        let length = file.read(&mut head).map_err(spool)?;
-        head.truncate(length);
-        file.rewind().map_err(spool)?;
-        let (format, inner) = match &feed.ask {
-            Ask::Links { .. } => (Some(Format::Ndjson), false),
-            Ask::File { .. } => (Format::sniff(&name, &head), true),
-        };
+        let (format, blank) = format(feed, &name, &mut file).map_err(spool)?;
         let Some(format) = format else {
-            return Ok(match head.iter().all(u8::is_ascii_whitespace) {
+            return Ok(match blank {
                 true => Told::Empty,
                 false => {
-                    let (raw, reason) = Raw::of(&mut file)?.rejected(&"unknown file format");
+                    let (raw, reason) = Raw::of(&mut file)?.rejected(&UNKNOWN_FORMAT);
                     Told::Unreadable(raw, reason)
                 }
             });
         };
-        if inner && self.spec.identity == Identity::File {
+        if matches!(feed.ask, Ask::File { .. }) && self.spec.identity == Identity::File {
             mark = identity(&name, format, &mut file).map_err(spool)?;
             if seen.contains(mark) {
                 return Ok(Told::Known);
@@ -163,7 +187,7 @@ impl StreamReader<'_> {
         let Some(answer) = &mut self.answer else { return Fetched::Again };
         let Some(archive) = &mut answer.archive else { return Fetched::Again };
         match (archive.extract(index), &mut answer.raw) {
-            (Ok(file), _) => Fetched::File(file),
+            (Ok(file), _) => Fetched::File(file, archive.is_checked()),
             (Err(reason), Some(raw)) => {
                 // Once: thousands of broken files in one answer are not that many copies of it.
                 let next = Raw { bytes: Bytes::new(), note: "; the answer is in a dead letter before this".to_owned() };
@@ -211,7 +235,7 @@ impl StreamReader<'_> {
             };
             let raw = if tries < TRIES { None } else { Some(Raw::of(&mut file)?) };
             match (Archive::open(file, link.path()).and_then(only), raw) {
-                (Ok(file), _) => return Ok(Fetched::File(file)),
+                (Ok((file, whole)), _) => return Ok(Fetched::File(file, whole)),
                 (Err(reason), None) => tracing::warn!(%reason, ?link, "unreadable file, fetching it again"),
                 (Err(reason), Some(raw)) => {
                     let (raw, reason) = raw.rejected(&reason);
@@ -331,10 +355,33 @@ impl StreamReader<'_> {
     }
 }
 
-/// The file behind a link: one, or nobody knows what the others are.
-fn only(mut archive: Archive) -> std::io::Result<SpooledTempFile> {
+fn last_piece(format: Format, file: &mut SpooledTempFile) -> std::io::Result<Option<Piece>> {
+    let mut pieces = Pieces::new(BufReader::new(&mut *file), format);
+    let mut last = None;
+    while let Some(piece) = pieces.next()? {
+        last = Some(piece);
+    }
+    file.rewind()?;
+    Ok(last)
+}
+
+/// The format of a file by its first bytes, and whether these are blank.
+fn format(feed: &Feed, name: &str, file: &mut SpooledTempFile) -> std::io::Result<(Option<Format>, bool)> {
+    let mut head = vec![0; 64 << 10];
+    let length = file.read(&mut head)?;
+    head.truncate(length);
+    file.rewind()?;
+    let format = match &feed.ask {
+        Ask::Links { .. } => Some(Format::Ndjson),
+        Ask::File { .. } => Format::sniff(name, &head),
+    };
+    Ok((format, head.iter().all(u8::is_ascii_whitespace)))
+}
+
+/// The file behind a link, and whether checksums cover it: one, or nobody knows what the others are.
+fn only(mut archive: Archive) -> std::io::Result<(SpooledTempFile, bool)> {
     match archive.files().len() {
-        1 => archive.extract(0),
+        1 => Ok((archive.extract(0)?, archive.is_checked())),
         count => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{count} files in place of one"))),
     }
 }
