@@ -9,7 +9,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use simulator::data::{self, SUMMARY_TABLE};
 use simulator::devo;

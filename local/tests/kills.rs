@@ -57,7 +57,9 @@ impl Books {
             count += lines.len();
             let ended = told(log, source);
             assert!(ended <= lines.len(), "{}: {ended} told, {} arrived\n{log}", source.name, lines.len());
-            *self.within.entry(source.name).or_default() += u64::from(ended < lines.len());
+            if ended < lines.len() {
+                *self.within.entry(source.name).or_default() += 1;
+            }
             if source.table == SUMMARY_TABLE {
                 self.check_polls(&lines);
                 continue;
@@ -140,16 +142,16 @@ async fn many_lives_lose_and_repeat_nothing_more() {
     let mut books = Books { rows, ..Books::default() };
     let mut sources = SOURCES;
     for round in 0..rounds {
-        add(&mut expected, data::more(&world.mimecast, 2 + round, world.mimecast.now(), 4));
+        add(&mut expected, data::more(&world.mimecast, 2 + round, world.mimecast.now(), 8));
         let late = Duration::from_millis(random.u64(..LATE.as_millis() as u64));
         world.devo.fault(devo::Fault::new(devo::Kind::Hang(late)).skip(random.usize(..12)));
-        // They start in this order, some time apart.
+        // Some in each life, as they start some time apart and always in the same order.
         random.shuffle(&mut sources);
-        world.set("SOURCES", &sources.join(","));
+        world.set("SOURCES", &sources[..random.usize(1..=4)].join(","));
         let mut running = world.start();
-        // At a random instant, or just after Devo has taken so many lines.
+        // At a random instant, or just after Devo has taken some lines.
         let time = Duration::from_secs_f64(0.01 * 300_f64.powf(random.f64()));
-        let lines = random.usize(1..150);
+        let lines = random.usize(1..60);
         if random.u8(..3) == 0 {
             sleep(time).await;
         } else {
@@ -158,7 +160,8 @@ async fn many_lives_lose_and_repeat_nothing_more() {
                     sleep(Duration::from_millis(1)).await;
                 }
             };
-            timeout(Duration::from_secs(4), taken).await.ok();
+            // Where there are fewer, the life ends between runs.
+            timeout(Duration::from_secs(3), taken).await.ok();
         }
         running.signal("KILL");
         assert_eq!(running.ended().await.code(), None, "{}", running.log());
@@ -187,6 +190,6 @@ async fn many_lives_lose_and_repeat_nothing_more() {
          {repeats} repeats, 0 lost",
         books.within
     );
-    assert!(within >= rounds / 4, "{:?}", books.within);
+    assert!(within >= rounds / 4 && books.within.len() >= 4, "{:?}", books.within);
     assert!(repeats > 0, "no kill has met a run between acceptance and commit");
 }
