@@ -179,8 +179,10 @@ fn slow(world: &World, random: &mut Rng) {
         .mimecast
         .fault(mimecast::Fault::new("", mimecast::FaultKind::Hang(time())).skip(time().as_millis() as usize % 8));
     world.devo.fault(devo::Fault::new(devo::Kind::Hang(time())).skip(time().as_millis() as usize % 4));
-    world.aws.fault("UpdateItem", Fault::Late(time()), 2);
-    world.aws.fault("TransactWriteItems", Fault::Late(time()), 2);
+    // The commit more than others: before it lies what a kill repeats.
+    let late = Fault::Late(time() + Duration::from_millis(20));
+    world.aws.fault("UpdateItem", late, 2);
+    world.aws.fault("TransactWriteItems", late, 2);
 }
 
 fn plan(random: &mut Rng) -> Option<Kill> {
