@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -36,7 +37,7 @@ pub enum Api {
 
 pub struct World {
     pub mimecast: Mimecast,
-    pub devo: Devo,
+    pub devo: Arc<Devo>,
     pub aws: Aws,
     pub store: Embedded,
     env: BTreeMap<String, String>,
@@ -49,7 +50,7 @@ pub struct World {
 
 impl World {
     pub async fn new(api: Api) -> World {
-        let (mimecast, devo) = (Mimecast::start().await.unwrap(), Devo::start().await.unwrap());
+        let (mimecast, devo) = (Mimecast::start().await.unwrap(), Arc::new(Devo::start().await.unwrap()));
         let store = Embedded::memory().unwrap();
         let aws = Aws::start(store.clone());
         aws.set_secret("mimecast", &if api == Api::V1 { mimecast.secret_v1() } else { mimecast.secret_v2() });
@@ -78,13 +79,45 @@ impl World {
 
     /// Invokes a function, in the environment that an earlier invocation left warm.
     pub async fn invoke_with(&mut self, source: &str, event: &str, deadline: Deadline) -> Outcome {
+        self.start(source);
+        let outcome = self.running[source].0.invoke(event, deadline).await;
+        self.ended(source, outcome)
+    }
+
+    /// Invokes a function, and kills it when `instant` has come and it has not answered yet.
+    #[allow(dead_code)]
+    pub async fn invoke_until(&mut self, source: &str, instant: impl Future<Output = ()>) -> Outcome {
+        self.start(source);
+        let (runtime, function) = self.running.get_mut(source).unwrap();
+        let invocation = runtime.invoke("{}", Deadline::In(Duration::from_secs(60)));
+        let mut killed = false;
+        let kill = async {
+            instant.await;
+            function.kill();
+            killed = true;
+            std::future::pending().await
+        };
+        let outcome = tokio::select! {
+            outcome = invocation => outcome,
+            outcome = kill => outcome,
+        };
+        // Also where an answer has come at that very moment.
+        if killed {
+            self.stop(source);
+        }
+        self.ended(source, outcome)
+    }
+
+    fn start(&mut self, source: &str) {
         if !self.running.contains_key(source) {
             let runtime = Runtime::start();
             let env: Vec<(&str, &str)> = self.env.iter().map(|(name, value)| (&**name, &**value)).collect();
             let function = Function::spawn(&binary(source), &runtime, &self.aws, &env);
             self.running.insert(source.to_owned(), (runtime, function));
         }
-        let outcome = self.running[source].0.invoke(event, deadline).await;
+    }
+
+    fn ended(&mut self, source: &str, outcome: Outcome) -> Outcome {
         self.printed.push_str(&format!("{outcome:?}\n"));
         if matches!(outcome, Outcome::Died { .. }) {
             self.stop(source);
@@ -217,7 +250,7 @@ pub fn assert_same(delivered: &BTreeMap<String, Vec<String>>, expected: &Expecte
     }
 }
 
-fn without_collected_at(line: &str) -> String {
+pub fn without_collected_at(line: &str) -> String {
     let (event, stamp) = line.rsplit_once(r#","collectedAt":""#).expect("collectedAt is the last key");
     let stamp = stamp.strip_suffix(r#""}"#).expect("collectedAt is the last key");
     DateTime::parse_from_rfc3339(stamp).expect("collectedAt is RFC 3339");

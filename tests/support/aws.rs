@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -23,6 +24,8 @@ pub enum Fault {
     Lost,
     /// The call takes effect, and the connection is cut without an answer.
     Cut,
+    /// The call takes effect that much later, and is answered as much later again.
+    Late(Duration),
 }
 
 impl Fault {
@@ -42,7 +45,10 @@ struct Account {
     faults: Mutex<Vec<(String, Fault)>>,
     calls: Mutex<Vec<String>>,
     traffic: Mutex<(usize, usize)>,
+    watcher: Mutex<Option<Watcher>>,
 }
+
+type Watcher = Box<dyn Fn(&str) + Send>;
 
 impl Aws {
     pub fn start(embedded: Embedded) -> Aws {
@@ -52,6 +58,7 @@ impl Aws {
             faults: Mutex::default(),
             calls: Mutex::default(),
             traffic: Mutex::default(),
+            watcher: Mutex::default(),
         });
         let server = Server::start(Router::new().fallback(handle).with_state(account.clone()));
         Aws { server, account }
@@ -74,6 +81,16 @@ impl Aws {
     pub fn fault(&self, operation: &str, fault: Fault, times: usize) {
         let faults = std::iter::repeat_n((operation.to_owned(), fault), times);
         self.account.faults.lock().unwrap().extend(faults);
+    }
+
+    /// Forgets the faults.
+    pub fn clear_faults(&self) {
+        self.account.faults.lock().unwrap().clear();
+    }
+
+    /// Tells `watcher` the body of each DynamoDB call that takes effect from here on, before it is answered.
+    pub fn watch(&self, watcher: impl Fn(&str) + Send + 'static) {
+        *self.account.watcher.lock().unwrap() = Some(Box::new(watcher));
     }
 
     /// The operations called so far, those that went wrong included.
@@ -104,10 +121,15 @@ async fn handle(State(account): State<Arc<Account>>, headers: HeaderMap, body: B
     if let Some(Fault::Refused(status, kind)) = fault {
         return error(status, kind, "as the test wants it");
     }
+    let late = if let Some(Fault::Late(time)) = fault { time } else { Duration::ZERO };
+    tokio::time::sleep(late).await;
     let answer = match (service, operation) {
         ("DynamoDB_20120810", _) => {
-            let sent = body.len();
-            let (status, body) = account.embedded.execute(operation, &body);
+            let (sent, request) = (body.len(), body);
+            let (status, body) = account.embedded.execute(operation, &request);
+            if let (200, Some(watcher)) = (status, &*account.watcher.lock().unwrap()) {
+                watcher(std::str::from_utf8(&request).unwrap());
+            }
             let mut traffic = account.traffic.lock().unwrap();
             *traffic = (traffic.0 + sent, traffic.1 + body.len());
             (StatusCode::from_u16(status).unwrap(), body).into_response()
@@ -115,6 +137,7 @@ async fn handle(State(account): State<Arc<Account>>, headers: HeaderMap, body: B
         ("secretsmanager", "GetSecretValue") => account.secret(&body),
         _ => error(400, "UnknownOperationException", ""),
     };
+    tokio::time::sleep(late).await;
     match fault {
         Some(Fault::Lost) => error(500, "InternalServerError", "as the test wants it"),
         // Ends the connection's task, and the connection with it, without a word on stderr.

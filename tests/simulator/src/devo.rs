@@ -201,6 +201,11 @@ impl Devo {
         self.state.lock().lines.clone()
     }
 
+    /// The lines taken so far of the tables that are `wanted`; here they are forgotten.
+    pub fn take(&self, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Vec<String>> {
+        self.state.lock().lines.extract_if(.., |table, _| wanted(table)).collect()
+    }
+
     /// How many lines have been taken so far.
     pub fn count(&self) -> usize {
         self.state.lock().lines.values().map(Vec::len).sum()
