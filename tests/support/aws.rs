@@ -2,7 +2,9 @@
 //! place of DynamoDB, with the table of the `Embedded` it was started with.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -23,6 +25,8 @@ pub enum Fault {
     Lost,
     /// The call takes effect, and the connection is cut without an answer.
     Cut,
+    /// The call takes effect, and the answer comes that much later.
+    Late(Duration),
 }
 
 impl Fault {
@@ -30,9 +34,10 @@ impl Fault {
     pub const DENIED: Fault = Fault::Refused(400, "AccessDeniedException");
 }
 
-/// The running stand-in.
+/// The running stand-in; it stops when its last handle is dropped.
+#[derive(Clone)]
 pub struct Aws {
-    server: Server,
+    server: Arc<Server>,
     account: Arc<Account>,
 }
 
@@ -40,6 +45,7 @@ struct Account {
     embedded: Embedded,
     secrets: Mutex<HashMap<String, String>>,
     faults: Mutex<Vec<(String, Fault)>>,
+    struck: AtomicUsize,
     calls: Mutex<Vec<String>>,
     traffic: Mutex<(usize, usize)>,
 }
@@ -50,11 +56,12 @@ impl Aws {
             embedded,
             secrets: Mutex::default(),
             faults: Mutex::default(),
+            struck: AtomicUsize::default(),
             calls: Mutex::default(),
             traffic: Mutex::default(),
         });
         let server = Server::start(Router::new().fallback(handle).with_state(account.clone()));
-        Aws { server, account }
+        Aws { server: Arc::new(server), account }
     }
 
     /// The value for `AWS_ENDPOINT_URL`.
@@ -74,6 +81,15 @@ impl Aws {
     pub fn fault(&self, operation: &str, fault: Fault, times: usize) {
         let faults = std::iter::repeat_n((operation.to_owned(), fault), times);
         self.account.faults.lock().unwrap().extend(faults);
+    }
+
+    /// How many calls a fault has struck so far.
+    pub fn struck(&self) -> usize {
+        self.account.struck.load(Relaxed)
+    }
+
+    pub fn clear_faults(&self) {
+        self.account.faults.lock().unwrap().clear();
     }
 
     /// The operations called so far, those that went wrong included.
@@ -117,6 +133,10 @@ async fn handle(State(account): State<Arc<Account>>, headers: HeaderMap, body: B
     };
     match fault {
         Some(Fault::Lost) => error(500, "InternalServerError", "as the test wants it"),
+        Some(Fault::Late(time)) => {
+            tokio::time::sleep(time).await;
+            answer
+        }
         // Ends the connection's task, and the connection with it, without a word on stderr.
         Some(Fault::Cut) => std::panic::resume_unwind(Box::new("cut")),
         _ => answer,
@@ -127,6 +147,7 @@ impl Account {
     fn next_fault(&self, operation: &str) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let index = faults.iter().position(|(name, _)| name == operation)?;
+        self.struck.fetch_add(1, Relaxed);
         Some(faults.remove(index).1)
     }
 
