@@ -242,10 +242,10 @@ impl Client {
             let next = text(token_header).filter(|token| !token.is_empty());
             let name = text(CONTENT_DISPOSITION.as_str()).as_deref().and_then(file_name).unwrap_or_default();
             let (at, (file, small)) = (received.at, received.file()?);
-            // Nothing new is an envelope without data, or an empty body.
+            // Nothing new is an envelope without data.
             let nothing = match small {
                 // A document that breaks off is a file too: what it holds is a dead letter's business.
-                Some(body) => body.is_empty() || matches!(Envelope::read(&body), Ok(Some(_))),
+                Some(body) => matches!(Envelope::read(&body), Ok(Some(_))),
                 None => false,
             };
             Ok(FileAnswer { file: (!nothing).then_some(file), name, next, at })

@@ -77,7 +77,15 @@ impl StreamReader<'_> {
         let mut open = match told {
             Told::Known => return Ok(Step::Again),
             Told::Empty => return Ok(Step::Portion(self.finished(mark, seen))),
+            Told::Unreadable(_, reason) if inner && self.answer.as_ref().is_some_and(|answer| answer.raw.is_none()) => {
+                tracing::warn!(reason, origin, "unreadable file in an answer, asking for the answer again");
+                self.answer = None;
+                return Ok(Step::Again);
+            }
             Told::Unreadable(raw, reason) => {
+                if let Some(answer) = &mut self.answer {
+                    answer.unreadable = true;
+                }
                 let table = self.table(feed, &name, &[]).0;
                 return Ok(Step::Portion(self.rejected_file(mark, &table, raw, reason, origin, seen)));
             }
@@ -210,6 +218,10 @@ impl StreamReader<'_> {
                 Err(error) => return Err(error),
             };
             let raw = if tries < TRIES { None } else { Some(Raw::of(&mut file)?) };
+            if raw.is_none() && is_foreign(&mut file).map_err(spool)? {
+                tracing::warn!(?link, "neither an archive nor lines of JSON, fetching it again");
+                continue;
+            }
             match (Archive::open(file, link.path()).and_then(only), raw) {
                 (Ok(file), _) => return Ok(Fetched::File(file)),
                 (Err(reason), None) => tracing::warn!(%reason, ?link, "unreadable file, fetching it again"),
@@ -329,6 +341,14 @@ impl StreamReader<'_> {
         let letter = DeadLetter { raw, reason, table: table.to_owned(), origin, header: None };
         Portion { rejected: vec![letter], ..self.finished(mark, seen) }
     }
+}
+
+/// Whether a body looks like neither an archive nor lines of JSON: rather a gateway's page than the file.
+fn is_foreign(file: &mut SpooledTempFile) -> std::io::Result<bool> {
+    let mut head = [0; 64];
+    let length = file.read(&mut head)?;
+    file.rewind()?;
+    Ok(!matches!(head[..length].trim_ascii_start().first(), Some(0x1f | b'P' | b'{')))
 }
 
 /// The file behind a link: one, or nobody knows what the others are.
