@@ -2,6 +2,7 @@
 //! place of DynamoDB, with the table of the `Embedded` it was started with.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,9 +34,10 @@ impl Fault {
     pub const DENIED: Fault = Fault::Refused(400, "AccessDeniedException");
 }
 
-/// The running stand-in.
+/// The running stand-in; it stops when its last handle is dropped.
+#[derive(Clone)]
 pub struct Aws {
-    server: Server,
+    server: Arc<Server>,
     account: Arc<Account>,
 }
 
@@ -43,6 +45,7 @@ struct Account {
     embedded: Embedded,
     secrets: Mutex<HashMap<String, String>>,
     faults: Mutex<Vec<(String, Fault)>>,
+    struck: AtomicUsize,
     calls: Mutex<Vec<String>>,
     traffic: Mutex<(usize, usize)>,
     watcher: Mutex<Option<Watcher>>,
@@ -56,12 +59,13 @@ impl Aws {
             embedded,
             secrets: Mutex::default(),
             faults: Mutex::default(),
+            struck: AtomicUsize::default(),
             calls: Mutex::default(),
             traffic: Mutex::default(),
             watcher: Mutex::default(),
         });
         let server = Server::start(Router::new().fallback(handle).with_state(account.clone()));
-        Aws { server, account }
+        Aws { server: Arc::new(server), account }
     }
 
     /// The value for `AWS_ENDPOINT_URL`.
@@ -81,6 +85,11 @@ impl Aws {
     pub fn fault(&self, operation: &str, fault: Fault, times: usize) {
         let faults = std::iter::repeat_n((operation.to_owned(), fault), times);
         self.account.faults.lock().unwrap().extend(faults);
+    }
+
+    /// How many calls a fault has struck so far.
+    pub fn struck(&self) -> usize {
+        self.account.struck.load(Relaxed)
     }
 
     /// Forgets the faults.
@@ -122,21 +131,13 @@ async fn handle(State(account): State<Arc<Account>>, headers: HeaderMap, body: B
         return error(status, kind, "as the test wants it");
     }
     let late = if let Some(Fault::Late(time)) = fault { time } else { Duration::ZERO };
-    tokio::time::sleep(late).await;
-    let answer = match (service, operation) {
-        ("DynamoDB_20120810", _) => {
-            let (sent, request) = (body.len(), body);
-            let (status, body) = account.embedded.execute(operation, &request);
-            if let (200, Some(watcher)) = (status, &*account.watcher.lock().unwrap()) {
-                watcher(std::str::from_utf8(&request).unwrap());
-            }
-            let mut traffic = account.traffic.lock().unwrap();
-            *traffic = (traffic.0 + sent, traffic.1 + body.len());
-            (StatusCode::from_u16(status).unwrap(), body).into_response()
-        }
-        ("secretsmanager", "GetSecretValue") => account.secret(&body),
-        _ => error(400, "UnknownOperationException", ""),
-    };
+    let (service, operation) = (service.to_owned(), operation.to_owned());
+    // On a task of its own: it takes effect also when the client has given up.
+    let effect = tokio::spawn(async move {
+        tokio::time::sleep(late).await;
+        account.effect(&service, &operation, &body)
+    });
+    let answer = effect.await.unwrap();
     tokio::time::sleep(late).await;
     match fault {
         Some(Fault::Lost) => error(500, "InternalServerError", "as the test wants it"),
@@ -147,9 +148,26 @@ async fn handle(State(account): State<Arc<Account>>, headers: HeaderMap, body: B
 }
 
 impl Account {
+    fn effect(&self, service: &str, operation: &str, request: &[u8]) -> Response {
+        match (service, operation) {
+            ("DynamoDB_20120810", _) => {
+                let (status, body) = self.embedded.execute(operation, request);
+                if let (200, Some(watcher)) = (status, &*self.watcher.lock().unwrap()) {
+                    watcher(std::str::from_utf8(request).unwrap());
+                }
+                let mut traffic = self.traffic.lock().unwrap();
+                *traffic = (traffic.0 + request.len(), traffic.1 + body.len());
+                (StatusCode::from_u16(status).unwrap(), body).into_response()
+            }
+            ("secretsmanager", "GetSecretValue") => self.secret(request),
+            _ => error(400, "UnknownOperationException", ""),
+        }
+    }
+
     fn next_fault(&self, operation: &str) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let index = faults.iter().position(|(name, _)| name == operation)?;
+        self.struck.fetch_add(1, Relaxed);
         Some(faults.remove(index).1)
     }
 

@@ -67,14 +67,14 @@ struct Answer {
     next: Option<String>,
     at: DateTime<Utc>,
     caught_up: bool,
-    /// Neither anything readable nor any token to go on from: nobody knows whether there is something.
-    silent: bool,
     /// A file could not be had: the token stays, for its sake.
     unfinished: Option<String>,
     /// The answer, kept on the last try for a dead letter.
     raw: Option<Raw>,
     /// Events and bad lines read from it.
     pieces: u64,
+    /// It, or a file in it, could not be read: that nothing came of it does not say that there is nothing.
+    unreadable: bool,
 }
 
 enum Content {
@@ -221,16 +221,15 @@ impl<'a> StreamReader<'a> {
     fn answered(&mut self, feed: &Feed, answer: mimecast::FileAnswer, before: &Position) -> Result<Step, Error> {
         let next = answer.next.or_else(|| before.token.clone());
         let caught_up = answer.file.is_none() || next == before.token;
-        let silent = answer.silent && next.is_none();
         let mut read = Answer {
             files: VecDeque::new(),
             archive: None,
             next,
             at: answer.at,
             caught_up,
-            silent,
             raw: None,
             pieces: 0,
+            unreadable: false,
             unfinished: None,
         };
         if let Some(mut file) = answer.file {
@@ -249,8 +248,14 @@ impl<'a> StreamReader<'a> {
                     tracing::warn!(%reason, origin, "unreadable answer, asking again");
                     return Ok(Step::Again);
                 }
+                // An empty body stays so: there is nothing to keep.
+                (Err(_), Some(raw)) if raw.bytes.is_empty() => {
+                    read.caught_up = true;
+                    read.unreadable = true;
+                }
                 (Err(reason), Some(raw)) => {
                     let (raw, reason) = raw.clone().rejected(&reason);
+                    read.unreadable = true;
                     let portion = self.rejected(raw, reason, origin);
                     self.answer = Some(read);
                     return Ok(Step::Portion(portion));
@@ -284,9 +289,9 @@ impl<'a> StreamReader<'a> {
             next,
             at: listing.at,
             caught_up,
-            silent: false,
             raw: None,
             pieces: 0,
+            unreadable: false,
             unfinished: None,
         });
         Ok(Step::Again)
@@ -317,14 +322,15 @@ impl<'a> StreamReader<'a> {
             return Err(Error::Unavailable(reason));
         }
         // A feed says that nothing is new by a file with only a header.
-        answer.caught_up |= self.spec.identity == Identity::Content && answer.pieces == 0;
+        answer.caught_up |= self.spec.identity == Identity::Content && answer.pieces == 0 && !answer.unreadable;
         // Of one answer and not of the next: a file that failed here may be fine there.
         self.tries.clear();
         let position = self.position(feed);
         position.token = answer.next;
         position.file = None;
         position.gone = None;
-        if answer.caught_up && !answer.silent {
+        // Without a token the next request begins there: past nothing that could not be read.
+        if answer.caught_up && (position.token.is_some() || !answer.unreadable) {
             position.caught_up = Some(answer.at);
         }
         if let Some(range) = self.task.backfill

@@ -99,8 +99,6 @@ pub struct FileAnswer {
     pub name: String,
     /// The token of the next file, from the header that was asked for.
     pub next: Option<String>,
-    /// There was not even a body. Without a token that says nothing.
-    pub silent: bool,
     /// The server's time when it answered.
     pub at: DateTime<Utc>,
 }
@@ -244,11 +242,13 @@ impl Client {
             let next = text(token_header).filter(|token| !token.is_empty());
             let name = text(CONTENT_DISPOSITION.as_str()).as_deref().and_then(file_name).unwrap_or_default();
             let (at, (file, small)) = (received.at, received.file()?);
-            // Nothing new is an envelope without data, or an empty body.
-            let silent = small.as_ref().is_some_and(Bytes::is_empty);
-            // A document that breaks off is a file too: what it holds is a dead letter's business.
-            let nothing = silent || small.is_some_and(|body| matches!(Envelope::read(&body), Ok(Some(_))));
-            Ok(FileAnswer { file: (!nothing).then_some(file), name, next, silent, at })
+            // Nothing new is an envelope without data.
+            let nothing = match small {
+                // A document that breaks off is a file too: what it holds is a dead letter's business.
+                Some(body) => matches!(Envelope::read(&body), Ok(Some(_))),
+                None => false,
+            };
+            Ok(FileAnswer { file: (!nothing).then_some(file), name, next, at })
         })
         .await
     }

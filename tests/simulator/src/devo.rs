@@ -222,6 +222,11 @@ impl Devo {
         *inner = Inner { tokens: inner.tokens, ..Inner::default() };
     }
 
+    /// How many requests a fault has struck so far.
+    pub fn struck(&self) -> usize {
+        self.state.lock().struck
+    }
+
     /// Forgets the faults only.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
@@ -247,6 +252,7 @@ struct Inner {
     lines: BTreeMap<String, Vec<String>>,
     requests: Vec<Request>,
     faults: Vec<Fault>,
+    struck: usize,
 }
 
 impl Shared {
@@ -262,7 +268,9 @@ impl Inner {
     }
 
     fn fault(&mut self, table: &str, bytes: usize) -> Option<Kind> {
-        self.faults.iter_mut().find_map(|fault| fault.strikes(table, bytes).then(|| fault.kind.clone()))
+        let fault = self.faults.iter_mut().find_map(|fault| fault.strikes(table, bytes).then(|| fault.kind.clone()));
+        self.struck += usize::from(fault.is_some());
+        fault
     }
 }
 

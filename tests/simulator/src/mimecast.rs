@@ -211,6 +211,11 @@ impl Mimecast {
         self.state().faults.push(fault);
     }
 
+    /// How many requests a scripted fault has struck so far.
+    pub fn struck(&self) -> usize {
+        self.state().struck
+    }
+
     /// Ends every scripted fault.
     pub fn clear_faults(&self) {
         self.state().faults.clear();

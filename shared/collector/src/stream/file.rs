@@ -72,7 +72,11 @@ impl StreamReader<'_> {
         };
         let told = match fetched {
             Fetched::File(mut file, whole) => {
-                if !whole && self.breaks_off(feed, &name, mark, &mut file)? {
+                if !whole
+                    && let Some(reason) = broken_end(feed, &name, &mut file).map_err(spool)?
+                    && self.may_ask_again(inner, mark)
+                {
+                    tracing::warn!(reason, origin, "the end of a file cannot be read, asking for it again");
                     self.answer = None;
                     return Ok(Step::Again);
                 }
@@ -87,10 +91,10 @@ impl StreamReader<'_> {
             Told::Known => return Ok(Step::Again),
             Told::Empty => return Ok(Step::Portion(self.finished(mark, seen))),
             Told::Unreadable(raw, reason) => {
-                let table = self.table(feed, &name, &[]).0;
                 if let Some(answer) = &mut self.answer {
-                    answer.silent |= inner && answer.next.is_none();
+                    answer.unreadable = true;
                 }
+                let table = self.table(feed, &name, &[]).0;
                 return Ok(Step::Portion(self.rejected_file(mark, &table, raw, reason, origin, seen)));
             }
             Told::File(open) => *open,
@@ -113,23 +117,14 @@ impl StreamReader<'_> {
         self.file = Some(open);
     }
 
-    /// Whether a file that no checksum covers ends in what cannot be read, and so has perhaps been cut on its way: then what
-    /// it had behind the cut would be lost with its token. Said of each a few times only.
-    fn breaks_off(&mut self, feed: &Feed, name: &str, mark: u128, file: &mut SpooledTempFile) -> Result<bool, Error> {
-        let reason = match format(feed, name, file).map_err(spool)? {
-            (None, true) => return Ok(false),
-            (None, false) => UNKNOWN_FORMAT.to_owned(),
-            (Some(format), _) => match last_piece(format, file).map_err(spool)? {
-                Some(Piece::Bad { reason, .. }) => reason,
-                _ => return Ok(false),
-            },
-        };
+    /// Whether a file is worth another request: its answer's tries, or those of its link, are not used up.
+    fn may_ask_again(&mut self, inner: bool, mark: u128) -> bool {
+        if inner {
+            return self.answer.as_ref().is_some_and(|answer| answer.raw.is_none());
+        }
         let tries = self.tries.entry(mark).or_default();
         *tries += 1;
-        if *tries < TRIES {
-            tracing::warn!(reason, name, "the end of a file cannot be read, asking for it again");
-        }
-        Ok(*tries < TRIES)
+        *tries < TRIES
     }
 
     /// What a file is, by its first bytes.
@@ -355,14 +350,21 @@ impl StreamReader<'_> {
     }
 }
 
-fn last_piece(format: Format, file: &mut SpooledTempFile) -> std::io::Result<Option<Piece>> {
+/// Why a file that no checksum covers may have been cut on its way: it ends in what cannot be read. What it had behind the cut
+/// would be lost with its token.
+fn broken_end(feed: &Feed, name: &str, file: &mut SpooledTempFile) -> std::io::Result<Option<String>> {
+    let (format, blank) = format(feed, name, file)?;
+    let Some(format) = format else { return Ok((!blank).then(|| UNKNOWN_FORMAT.to_owned())) };
     let mut pieces = Pieces::new(BufReader::new(&mut *file), format);
     let mut last = None;
     while let Some(piece) = pieces.next()? {
         last = Some(piece);
     }
     file.rewind()?;
-    Ok(last)
+    Ok(last.and_then(|piece| match piece {
+        Piece::Bad { reason, .. } => Some(reason),
+        Piece::Event(_) => None,
+    }))
 }
 
 /// The format of a file by its first bytes, and whether these are blank.

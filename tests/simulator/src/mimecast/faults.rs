@@ -36,8 +36,12 @@ pub enum FaultKind {
     CutBody,
     /// The connection is reset before any answer. The function is run: a client cannot know.
     ResetBeforeAnswer,
+    /// The right answer's head and the first byte of its body, then the connection is reset.
+    ResetAfterHead,
     /// The right answer, that much later.
     Hang(Duration),
+    /// The right answer's head at once, its body in pieces over that time.
+    SlowBody(Duration),
     /// The first half of the right answer's body, with the `Content-Length` of that half.
     Truncated,
     /// The right answer, with bytes flipped in the middle of its first zip entry or gzip member (or of the body).
@@ -66,8 +70,11 @@ pub enum FaultKind {
     RefuseSiemToken,
     /// 401 `token_expired`, although the token is good.
     TokenExpired,
-    /// The right answer, but the last page has a `next` too; what it leads to is empty and has one as well.
+    /// The right answer, but the last page has a `next` too; what it leads to is empty and has one as well. Of SIEM 2.0: no
+    /// links and not caught up, with a token that leads on to them.
     EmptyPageWithNext,
+    /// The right answer, but `totalCount` is that far from the truth.
+    WrongTotal(i64),
     /// The right answer, but the last page has no `meta.pagination` at all.
     NoPagination,
     /// 403 for signed links, as after their expiry; other calls are not touched.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::answer::Answer;
-use super::connection::{Listening, Switch};
+use super::connection::{Listening, SlowBody, Switch};
 use super::faults::FaultKind;
 use super::state::{State, gzip};
 use super::windows::{WINDOWS, Window};
@@ -130,9 +130,13 @@ async fn handle(
     if let Some(body) = cut {
         let line = 17; // "HTTP/1.1 200 OK\r\n"
         let head: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
-        switch.cut(if body == 0 { 0 } else { line + head + 2 + body });
+        let reset = matches!(call.fault, Some(FaultKind::ResetAfterHead));
+        switch.cut(if body == 0 { 0 } else { line + head + 2 + body }, reset);
     }
-    respond(answer).map(Body::from)
+    match call.fault {
+        Some(FaultKind::SlowBody(time)) => respond(answer).map(|body| Body::new(SlowBody::new(body, time))),
+        _ => respond(answer).map(Body::from),
+    }
 }
 
 /// One request and its answer without a connection; a hang is nothing here. The number: how many bytes of the body arrive
@@ -202,6 +206,7 @@ impl State {
         };
         self.requests.push((call.number, request));
         call.fault = self.faults.iter_mut().find_map(|fault| fault.strikes(&call));
+        self.struck += usize::from(call.fault.is_some());
         call
     }
 
@@ -228,6 +233,7 @@ impl State {
         }
         let cut = match call.fault {
             Some(FaultKind::ResetBeforeAnswer) => Some(0),
+            Some(FaultKind::ResetAfterHead) => Some(1),
             Some(FaultKind::CutBody) => Some(answer.body.len() / 2),
             _ => None,
         };

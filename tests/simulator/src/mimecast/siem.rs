@@ -15,6 +15,7 @@ use sha1::Sha1;
 
 use super::answer::Answer;
 use super::envelope::Envelope;
+use super::faults::FaultKind;
 use super::server::Call;
 use super::state::{State, gzip};
 
@@ -298,7 +299,8 @@ pub(super) fn batch(state: &State, call: &Call) -> Result<Answer, Answer> {
     let mut files: Vec<(usize, &SiemFile)> =
         state.kept(position).filter(|(_, file)| listed(file)).take(page_size + 1).collect();
     let caught_up = files.len() <= page_size;
-    files.truncate(page_size);
+    let empty = matches!(call.fault, Some(FaultKind::EmptyPageWithNext));
+    files.truncate(if empty { 0 } else { page_size });
     let next = files.last().map_or(position, |(index, _)| index + 1);
     let (now, life) = (state.now(), state.siem_mode.link_life);
     let entry = |file: &SiemFile, life: u64| {
@@ -311,7 +313,7 @@ pub(super) fn batch(state: &State, call: &Call) -> Result<Answer, Answer> {
         value.push(entry(file, life.as_secs() + 1));
     }
     let token = state.seal("batch", &json!({"type": kind, "position": next, "from": from}));
-    Ok(Answer::json(200, &json!({"value": value, "@nextPage": token, "isCaughtUp": caught_up})))
+    Ok(Answer::json(200, &json!({"value": value, "@nextPage": token, "isCaughtUp": caught_up && !empty})))
 }
 
 /// `GET /files/...`: a signed link, as the object store behind the API answers it.

@@ -37,6 +37,8 @@ pub(super) struct State {
     /// Requests with the number under which each began.
     pub requests: Vec<(u64, Request)>,
     pub faults: Vec<Fault>,
+    /// How many calls a fault has struck.
+    pub struck: usize,
     pub denied: Vec<String>,
     pub clock_offset: TimeDelta,
     /// Where the server's clock does not go by the machine's: what it showed at an instant of tokio's.
@@ -101,6 +103,7 @@ impl State {
             notice_as_object: false,
             requests: Vec::new(),
             faults: Vec::new(),
+            struck: 0,
             denied: Vec::new(),
             clock_offset: TimeDelta::zero(),
             clock: None,

@@ -118,7 +118,11 @@ pub(super) fn page(state: &State, call: &Call, window: &Window, version: Version
     let after = offset + page.len();
     let last = after >= total;
     let token = |offset: usize| state.seal("page", &json!({"offset": offset, "about": about}));
-    let mut paging = json!({"pageSize": page.len(), "totalCount": total});
+    let stated = match call.fault {
+        Some(FaultKind::WrongTotal(error)) => total.saturating_add_signed(error as isize),
+        _ => total,
+    };
+    let mut paging = json!({"pageSize": page.len(), "totalCount": stated});
     if !last || matches!(call.fault, Some(FaultKind::EmptyPageWithNext)) {
         paging["next"] = token(after).into();
     }

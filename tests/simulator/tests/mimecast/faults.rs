@@ -101,6 +101,11 @@ async fn right_answers_are_spoilt() {
     assert_eq!(got.json()["meta"]["pagination"]["pageSize"], 0);
     assert!(got.next().is_some());
     assert_eq!(client.v1(CLICKS, page(item.clone(), 500, got.next().as_deref())).await.next(), None);
+
+    mimecast.fault(Fault::new(CLICKS, FaultKind::WrongTotal(-3)));
+    let got = call(None).await;
+    assert_eq!(got.json()["meta"]["pagination"]["totalCount"], 37);
+    assert_eq!(got.rows(Some("clickLogs")).len(), 40);
 }
 
 #[tokio::test]
@@ -118,6 +123,16 @@ async fn connections_break() {
     assert!(call().await.err().unwrap().is_request());
     assert_eq!(mimecast.requests().last().unwrap().status, 0);
     assert_eq!(call().await.unwrap().rows(Some("clickLogs")).len(), 40);
+    mimecast.fault(Fault::new(CLICKS, FaultKind::ResetAfterHead));
+    let error = call().await.err().unwrap();
+    assert!(!error.is_request(), "the head came");
+    let mut causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    assert!(causes.any(|cause| cause.to_string().contains("reset")), "{error:?}");
+    mimecast.fault(Fault::new(CLICKS, FaultKind::SlowBody(Duration::from_millis(400))));
+    let started = tokio::time::Instant::now();
+    assert_eq!(call().await.unwrap().rows(Some("clickLogs")).len(), 40);
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert_eq!(mimecast.struck(), 4);
     let base_url = mimecast.base_url();
     drop(mimecast);
     assert!(client.try_send("GET", &base_url, &[], None).await.is_err());
@@ -147,6 +162,11 @@ async fn archives_and_links_break() {
     let link = page["value"][0]["url"].as_str().unwrap();
     mimecast.fault(Fault::new("", FaultKind::ExpiredLink));
     assert_eq!(client.download(link).await.status, 403);
+    mimecast.fault(Fault::new("/siem/v1", FaultKind::EmptyPageWithNext));
+    let empty = client.batch(&format!("type=receipt&{}", two_days())).await.json();
+    assert_eq!((&empty["value"], &empty["isCaughtUp"]), (&json!([]), &json!(false)));
+    let after = client.batch(&format!("type=receipt&nextPage={}", empty["@nextPage"].as_str().unwrap())).await.json();
+    assert_eq!(after["value"].as_array().map(Vec::len), page["value"].as_array().map(Vec::len));
     mimecast.fault(Fault::new("/files/", FaultKind::CorruptZip));
     let got = client.download(link).await;
     let mut reader = flate2::read::MultiGzDecoder::new(got.body.as_slice());
