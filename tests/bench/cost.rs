@@ -39,7 +39,7 @@ fn usage(pid: u32) -> Usage {
 #[tokio::main]
 async fn main() {
     println!(
-        "source             | run  | events | CPU ms | peak MB | requests | AWS calls | kB to DynamoDB | kB from it"
+        "source             | run  | events | batches | CPU ms | peak MB | requests | AWS calls | kB to DynamoDB | kB from it | kB logged"
     );
     for source in SOURCES {
         for (number, size) in SIZES.into_iter().enumerate() {
@@ -61,19 +61,23 @@ async fn main() {
 /// One invocation, and its row of the table.
 async fn cell(world: &mut World, source: &str, label: &str) {
     let before = world.pid(source).map_or(0, |pid| usage(pid).cpu_ms);
-    let (calls, traffic) = (world.aws.calls().len(), world.aws.traffic());
+    let (calls, traffic, printed) = (world.aws.calls().len(), world.aws.traffic(), world.output().len());
     let outcome = world.invoke_with(source, "{}", Deadline::In(Duration::from_secs(300))).await;
+    // The world notes the outcome beside what the program prints.
+    let logged = world.output().len() - printed - format!("{outcome:?}\n").len();
     let Outcome::Answer(answer) = outcome else { panic!("{source}: {outcome:?}\n{}", world.output()) };
     assert_eq!(answer["status"], "caught_up", "{answer}");
     let Usage { cpu_ms, peak_mb } = usage(world.pid(source).unwrap());
     let (sent, received) = world.aws.traffic();
     println!(
-        "{source:18} | {label:4} | {:6} | {:6} | {peak_mb:7.1} | {:8} | {:9} | {:14.1} | {:10.1}",
+        "{source:18} | {label:4} | {:6} | {:7} | {:6} | {peak_mb:7.1} | {:8} | {:9} | {:14.1} | {:10.1} | {:9.1}",
         answer["events"].as_u64().unwrap(),
+        answer["batches"].as_u64().unwrap(),
         cpu_ms - before,
         answer["requests"].as_u64().unwrap(),
         world.aws.calls().len() - calls,
         (sent - traffic.0) as f64 / 1000.0,
         (received - traffic.1) as f64 / 1000.0,
+        logged as f64 / 1000.0,
     );
 }

@@ -26,7 +26,7 @@ use crate::world::{Api, World, counts};
 
 const RECEIPT: &str = "mail.mimecast.siem.receipt";
 const TOKEN: HeaderName = HeaderName::from_static("mc-siem-token");
-/// What a function may take at its peak, of the 256 and 512 MB that the template gives it.
+/// What a function may take at its peak, of the 256 MB that the template gives it.
 const BOUND_MB: u64 = 230;
 
 /// A request as the hostile Mimecast sees it.

@@ -14,7 +14,7 @@ unpack() {
 }
 {
     apt-get update -q
-    command -v openssl >/dev/null && python3 -m venv --help >/dev/null || apt-get install -qy openssl python3-venv
+    command -v openssl >/dev/null && python3 -c 'import ensurepip' || apt-get install -qy openssl python3-venv
     unpack rsyslog rsyslog-relp rsyslog-openssl
     unpack syslog-ng-core rsyslog-
     for package in "$work"/debs/*.deb; do dpkg -x "$package" "$work/servers"; done

@@ -32,7 +32,7 @@ REGION = "eu-west-1"
 SOURCES = ["audit", "attachments", "impersonation", "url", "search", "view", "threatfeed", "messageholdlist",
            "messageholdsummary", "dashboard", "siem"]
 METRICS = {"Success", "Failures", "Events", "Bytes", "Duplicates", "Rejected", "Requests", "RateLimitWaits", "Batches",
-           "DevoRefusals", "LagSeconds", "GapSeconds", "RunSeconds"}
+           "DevoRefusals", "LagSeconds", "LateSeconds", "GapSeconds", "RunSeconds"}
 STARTED = time.monotonic()
 
 
