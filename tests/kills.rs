@@ -41,6 +41,9 @@ const LONG_RUN: i64 = 24_000;
 const MOST_LINES: usize = 10_000;
 const MOST_BYTES: usize = 8_000_000;
 
+/// A request of a killed run has taken effect by then, or never does.
+const ON_ITS_WAY: Duration = Duration::from_millis(120);
+
 /// When a run is killed.
 enum Kill {
     /// So long after its invocation.
@@ -163,6 +166,9 @@ async fn run(world: &mut World, books: &Mutex<Books>, name: &str, kill: Option<K
             books.killed.insert(source.name);
         }
     }
+    if matches!(outcome, Outcome::Died { .. }) {
+        sleep(ON_ITS_WAY).await;
+    }
     // The lease of a killed run goes by the clock and nothing else: ended here, the next run is the one that would come
     // once its time is over. Its fencing token stays as it is.
     Store::new(world.store.client(), TABLE).release("default", name).await.unwrap();
@@ -180,7 +186,9 @@ fn slow(world: &World, random: &mut Rng) {
         .fault(mimecast::Fault::new("", mimecast::FaultKind::Hang(time())).skip(time().as_millis() as usize % 8));
     world.devo.fault(devo::Fault::new(devo::Kind::Hang(time())).skip(time().as_millis() as usize % 4));
     // The commit more than others: before it lies what a kill repeats.
-    let late = Fault::Late(time() + Duration::from_millis(20));
+    let late = time() + Duration::from_millis(20);
+    // A killed run's request mostly ends with it, and sometimes arrives all the same.
+    let late = if random.u8(..4) == 0 { Fault::Overdue(late) } else { Fault::Late(late) };
     world.aws.fault("UpdateItem", late, 2);
     world.aws.fault("TransactWriteItems", late, 2);
 }

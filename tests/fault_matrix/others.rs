@@ -44,7 +44,7 @@ fn devo() -> Vec<Row> {
 }
 
 fn dynamodb() -> Vec<Row> {
-    let late = AwsFault::Late(Duration::from_secs(7));
+    let late = AwsFault::Overdue(Duration::from_secs(7));
     let operations: [(&'static str, Reach, Expect); 3] = [
         ("UpdateItem", Reach::All, Fails("Checkpoint")),
         ("Query", Reach::Remembering, Fails("Checkpoint")),
@@ -56,7 +56,7 @@ fn dynamodb() -> Vec<Row> {
             ("throttled", AwsFault::THROTTLED, 2, Outlasted),
             ("answer lost", AwsFault::Lost, 2, Outlasted),
             ("connection cut", AwsFault::Cut, 2, Outlasted),
-            ("late", late, 1, Outlasted),
+            ("overdue", late, 1, Outlasted),
             ("denied", AwsFault::DENIED, 1000, denial),
         ];
         for (name, fault, times, expect) in faults {

@@ -25,8 +25,10 @@ pub enum Fault {
     Lost,
     /// The call takes effect, and the connection is cut without an answer.
     Cut,
-    /// The call takes effect that much later, and is answered as much later again.
+    /// The call takes effect that much later, and is answered as much later again; never, if the client is gone by then.
     Late(Duration),
+    /// The same, but it takes effect also when the client has given up or is gone.
+    Overdue(Duration),
 }
 
 impl Fault {
@@ -130,14 +132,19 @@ async fn handle(State(account): State<Arc<Account>>, headers: HeaderMap, body: B
     if let Some(Fault::Refused(status, kind)) = fault {
         return error(status, kind, "as the test wants it");
     }
-    let late = if let Some(Fault::Late(time)) = fault { time } else { Duration::ZERO };
+    let late = match fault {
+        Some(Fault::Late(time) | Fault::Overdue(time)) => time,
+        _ => Duration::ZERO,
+    };
     let (service, operation) = (service.to_owned(), operation.to_owned());
-    // On a task of its own: it takes effect also when the client has given up.
-    let effect = tokio::spawn(async move {
+    let effect = async move {
         tokio::time::sleep(late).await;
         account.effect(&service, &operation, &body)
-    });
-    let answer = effect.await.unwrap();
+    };
+    let answer = match fault {
+        Some(Fault::Overdue(_)) => tokio::spawn(effect).await.unwrap(),
+        _ => effect.await,
+    };
     tokio::time::sleep(late).await;
     match fault {
         Some(Fault::Lost) => error(500, "InternalServerError", "as the test wants it"),
