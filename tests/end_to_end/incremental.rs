@@ -25,8 +25,6 @@ async fn new_events_arrive_once() {
         }
         world.stop_all();
         let second = data::more(&world.mimecast, 2, now(), 7);
-        // Windows end on whole seconds: a second run within the first one's second has nothing to read.
-        tokio::time::sleep(Duration::from_millis(1100)).await;
         for source in SOURCES {
             world.run(source).await;
         }

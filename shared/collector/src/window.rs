@@ -164,8 +164,9 @@ impl<'a> WindowReader<'a> {
             self.gap = Some(Gap { from: closed_to, to: begin });
         }
         let end = self.task.backfill.map_or(settled, |range| settled.min(range.to));
-        if self.target.is_none() && end + CLOCK_GRAIN < begin && self.task.backfill.is_none() {
-            // Our clock is behind the one that `closed_to` goes by: the answer to a short window will tell it.
+        if !self.readable && end - begin < TimeDelta::seconds(1) && self.task.backfill.is_none() {
+            // Nothing seems to be left, or our clock is behind the one that `closed_to` goes by: the answer to a short window
+            // will tell it.
             return Some(self.reading(kept((begin - overlap).max(since)), begin + TimeDelta::seconds(1)));
         }
         // All up to the run's first end; what has come since is worth a request only when it is some time.

@@ -46,6 +46,8 @@ impl Canned {
             Some((String::from_utf8(line[..colon].to_vec()).ok()?, line[colon + 1..].trim_ascii().to_vec()))
         });
         let (kind, status, headers) = (kind.to_owned(), status.parse().ok()?, headers.collect());
+        // Anything else is no answer at all.
+        http::StatusCode::from_u16(status).ok()?;
         Some(Self { kind, status, headers, body: Bytes::copy_from_slice(&data[end + 2..]), asked: Arc::default() })
     }
 

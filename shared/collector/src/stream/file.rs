@@ -73,10 +73,10 @@ impl StreamReader<'_> {
         let told = match fetched {
             Fetched::File(mut file, whole) => {
                 if !whole
-                    && let Some(reason) = broken_end(feed, &name, &mut file).map_err(spool)?
+                    && let Some(reason) = doubt(feed, &name, &mut file).map_err(spool)?
                     && self.may_ask_again(inner, mark)
                 {
-                    tracing::warn!(reason, origin, "the end of a file cannot be read, asking for it again");
+                    tracing::warn!(reason, origin, "perhaps not the file, or not all of it: asking for it again");
                     self.answer = None;
                     return Ok(Step::Again);
                 }
@@ -350,21 +350,23 @@ impl StreamReader<'_> {
     }
 }
 
-/// Why a file that no checksum covers may have been cut on its way: it ends in what cannot be read. What it had behind the cut
-/// would be lost with its token.
-fn broken_end(feed: &Feed, name: &str, file: &mut SpooledTempFile) -> std::io::Result<Option<String>> {
+/// Why a body that no checksum covers may be a gateway's and not the file, or may have been cut on its way: what was behind the
+/// cut would be lost with its token.
+fn doubt(feed: &Feed, name: &str, file: &mut SpooledTempFile) -> std::io::Result<Option<&'static str>> {
     let (format, blank) = format(feed, name, file)?;
-    let Some(format) = format else { return Ok((!blank).then(|| UNKNOWN_FORMAT.to_owned())) };
+    let Some(format) = format else { return Ok((!blank).then_some(UNKNOWN_FORMAT)) };
     let mut pieces = Pieces::new(BufReader::new(&mut *file), format);
-    let mut last = None;
+    let (mut events, mut bad) = (false, false);
     while let Some(piece) = pieces.next()? {
-        last = Some(piece);
+        events |= matches!(piece, Piece::Event(_));
+        bad |= matches!(piece, Piece::Bad { .. });
     }
+    let broke_off = pieces.broke_off();
     file.rewind()?;
-    Ok(last.and_then(|piece| match piece {
-        Piece::Bad { reason, .. } => Some(reason),
-        Piece::Event(_) => None,
-    }))
+    if broke_off {
+        return Ok(Some("it breaks off"));
+    }
+    Ok((bad && !events).then_some("nothing in it can be read"))
 }
 
 /// The format of a file by its first bytes, and whether these are blank.

@@ -51,6 +51,10 @@ impl Array {
         Self { key, stage: Stage::Start, at: 0, scan: Scan::default(), found: false }
     }
 
+    pub(super) fn broke_off(&self) -> bool {
+        matches!(self.stage, Stage::Broken { .. })
+    }
+
     /// Whether the array begins in these first bytes of a document.
     pub(super) fn finds(mut self, head: &[u8]) -> bool {
         self.next(&mut Input::new(head)).is_ok() && self.found

@@ -18,11 +18,13 @@ pub(super) struct Lines {
     at: usize,
     /// In the middle of a line longer than the cap.
     long: bool,
+    /// The last line was bad and had no end.
+    pub(super) broke_off: bool,
 }
 
 impl Lines {
     pub(super) fn new(row: Row) -> Self {
-        Self { row, at: 0, long: false }
+        Self { row, at: 0, long: false, broke_off: false }
     }
 
     pub(super) fn header(&self) -> Option<&Bytes> {
@@ -59,7 +61,10 @@ impl Lines {
                 match self.row.event(&raw) {
                     Ok(None) => {}
                     Ok(Some(event)) => return Ok(Some(Piece::Event(event))),
-                    Err(reason) => return Ok(Some(Piece::Bad { raw, reason })),
+                    Err(reason) => {
+                        self.broke_off = ended == Some(LineEnd::File);
+                        return Ok(Some(Piece::Bad { raw, reason }));
+                    }
                 }
             }
             if ended == Some(LineEnd::File) {

@@ -133,6 +133,14 @@ impl<R: Read> Pieces<R> {
         }
     }
 
+    /// Whether the file has ended in the middle of something: perhaps it was cut.
+    pub fn broke_off(&self) -> bool {
+        match &self.splitter {
+            Splitter::Lines(lines) => lines.broke_off,
+            Splitter::Array(array) => array.broke_off(),
+        }
+    }
+
     /// Passes over `n` pieces, to resume inside a file; the number passed over, less than `n` only at the end.
     ///
     /// # Errors

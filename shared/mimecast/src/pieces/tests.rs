@@ -181,6 +181,26 @@ fn csv_rows_take_their_keys_from_the_header() {
 }
 
 #[test]
+fn a_file_that_ends_in_the_middle_of_something_broke_off() {
+    for (format, file, expected) in [
+        (DATA, r#"{"data":[{"a":1},{"a":"#, true),
+        (DATA, r#"{"data":[{"a":1},"#, true),
+        (DATA, r#"{"data":[{"a":1}"#, true),
+        (DATA, r#"{"data":[{"a":}]}"#, false),
+        (DATA, r#"{"data":[{"a":1}]}"#, false),
+        (Format::Ndjson, "{\"a\":1}\n{\"a\":", true),
+        (Format::Ndjson, "{\"a\":1}\n{\"a\":\n", false),
+        (Format::Ndjson, "{\"a\":\n{\"a\":1}", false),
+        (Format::Csv, "A|B\n1|2\n3", true),
+        (Format::Csv, "A|B\n1|2\n3|4", false),
+    ] {
+        let mut pieces = Pieces::new(file.as_bytes(), format);
+        while pieces.next().unwrap().is_some() {}
+        assert_eq!(pieces.broke_off(), expected, "{file}");
+    }
+}
+
+#[test]
 fn a_quoted_field_may_hold_line_ends() {
     let file = b"MD5|Subject|Time\r\n1|\"a\r\nb|\"\"\n\"|t\r\n2|\"\n\"|\"c\n\"\n3|s|\"u\n\"";
     let expected = [
