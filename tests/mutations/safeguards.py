@@ -10,6 +10,7 @@ SIMULATION = ["-p", "simulation", "--test", "slice"]
 DEVO = ["-p", "devo", "--test", "syslog"]
 
 STORE = "shared/collector/src/store.rs"
+LEASE = "shared/collector/src/store/lease.rs"
 DELIVER = "shared/collector/src/deliver.rs"
 SEEN = "shared/collector/src/seen.rs"
 WINDOW = "shared/collector/src/window.rs"
@@ -21,9 +22,9 @@ SEND = "let outcome = self.send(batch, &mut sent.marks, &mut refused).await;"
 
 # (safeguard, file, text, instead, arguments, test)
 MUTATIONS = [
-    ("a write needs the newest epoch", STORE, '"epoch = :epoch AND commits < :number"', '"commits < :number"',
+    ("a write needs the newest epoch", LEASE, '"epoch = :epoch AND commits < :number"', '"commits < :number"',
      COLLECTOR, "store::tests::a_stale_holder_writes_nothing"),
-    ("a write counts once", STORE, '"epoch = :epoch AND commits < :number"', '"epoch = :epoch"',
+    ("a write counts once", LEASE, '"epoch = :epoch AND commits < :number"', '"epoch = :epoch"',
      COLLECTOR, "store::tests::a_request_that_arrives_again_and_late_does_nothing_more"),
     ("an invocation takes one lease", STORE, "AND (attribute_not_exists(#owner) OR #owner <> :owner)", "",
      COLLECTOR, "store::tests::a_request_that_arrives_again_and_late_does_nothing_more"),
@@ -40,7 +41,7 @@ MUTATIONS = [
      FUNCTIONS, "bad_input::devo_faults_lose_nothing_and_repeat_nothing"),
     ("what Devo took before it failed is recorded", DELIVER, "Commit { marks: vec![sent], dead", "Commit { marks: Vec::new(), dead",
      FUNCTIONS, "regressions::a_first_run_that_devo_cuts_short_repeats_nothing"),
-    ("a dead letter is there before its mark", STORE, "        // The state moves with the last one.\n",
+    ("a dead letter is there before its mark", LEASE, "        // The state moves with the last one.\n",
      "        writes.reverse();\n", COLLECTOR, "store::tests::no_mark_is_written_before_the_dead_letter_it_stands_for"),
     ("equal events are numbered", SEEN, "self.judge(numbered(hash, count))", "self.judge(numbered(hash, count * 0))",
      COLLECTOR, "seen::tests::delivered_is_the_largest_reading"),

@@ -7,7 +7,9 @@ use aws_sdk_dynamodb::types::{AttributeDefinition, BillingMode, KeySchemaElement
 use bytes::Bytes;
 use mimecast_devo::embedded::{Embedded, TABLE};
 
+use super::lease::{MARKS_PER_ITEM, TRANSACTION_ITEMS};
 use super::*;
+use crate::portion::{DeadLetter, Marks};
 use crate::state::{Position, Windows};
 
 fn at(second: i64) -> DateTime<Utc> {
