@@ -26,6 +26,9 @@ def copy():
         if (ROOT / name).is_file():
             (TREE / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, TREE / name)
+    # What was built last may have been of a change.
+    for _, file, *_ in MUTATIONS:
+        os.utime(TREE / file)
 
 
 def test(arguments, name):
