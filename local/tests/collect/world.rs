@@ -164,6 +164,8 @@ impl Running {
     }
 
     pub async fn stop(&mut self) {
+        // Before that it may not listen yet: all may be there already when it starts.
+        self.until("a run", |running| running.log().contains(": caught up, ")).await;
         self.signal("TERM");
         assert_eq!(self.ended().await.code(), Some(0), "{}", self.log());
     }
