@@ -19,6 +19,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use dynoxide::actions::create_table::CreateTableRequest;
+use dynoxide::actions::delete_table::DeleteTableRequest;
 use dynoxide::actions::update_time_to_live::{TimeToLiveSpecification, UpdateTimeToLiveRequest};
 use dynoxide::types::{AttributeDefinition, KeySchemaElement, KeyType, ScalarAttributeType};
 use dynoxide::{Database, DynoxideError};
@@ -129,7 +130,14 @@ impl Embedded {
     fn start(path: &Path, database: dynoxide::Result<Database>, lock: Option<File>) -> Result<Self, Error> {
         let prepare = |database: Database| {
             create_table(&database)?;
-            database.sweep_ttl()?;
+            match database.sweep_ttl() {
+                // The engine makes a table in two steps, and a process has died between them: nothing was ever in it.
+                Err(DynoxideError::InternalServerError(reason)) if reason.contains("no such table") => {
+                    database.delete_table(DeleteTableRequest { table_name: TABLE.to_owned() })?;
+                    create_table(&database)?;
+                }
+                swept => drop(swept?),
+            }
             Ok(database)
         };
         let database = database
@@ -323,6 +331,17 @@ mod tests {
         }
         drop(client);
         Embedded::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_table_that_was_half_made_when_its_process_died_is_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.db");
+        drop(Embedded::open(&path).unwrap());
+        rusqlite::Connection::open(&path).unwrap().execute(&format!("DROP TABLE \"{TABLE}\""), []).unwrap();
+        let item = json!({"pk": {"S": "p"}, "sk": {"S": "s"}});
+        put(&Embedded::open(&path).unwrap(), &item);
+        assert_eq!(get(&Embedded::open(&path).unwrap(), "s")["Item"], item);
     }
 
     #[test]
