@@ -44,9 +44,7 @@ fn two_faults_of_a_window() {
     holds("two faults, two at a time, a window", Scope { window: true, ..ON_TIME });
 }
 
-/// Best with `--release -- --ignored`.
 #[test]
-#[ignore = "takes a minute"]
 fn two_faults_and_processes_that_stand_still() {
     holds("two faults, two at a time, a stream that stands still", Scope { faults: 2, ..ROUGH });
     holds("two faults, two at a time, a window that stands still", Scope { faults: 2, window: true, ..ROUGH });
