@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use crate::{
     Batch, Credentials, Delivery, Error, Network, Refused,
-    retry::{Fault, Pace, retry},
+    retry::{Pace, Setback, retry},
 };
 
 /// The most a request holds before compression, in bytes. Devo allows 32 MB and does not say whether before or after.
@@ -169,7 +169,7 @@ impl Http {
             let attempt = self.attempt(&url, body.clone(), time);
             async move {
                 match attempt.await {
-                    Ok(Answer::Cut(text)) if !give_up => Err(Fault::Passing { text, wait: None }),
+                    Ok(Answer::Cut(text)) if !give_up => Err(Setback::Passing { text, wait: None }),
                     answer => answer,
                 }
             }
@@ -184,7 +184,7 @@ impl Http {
         })
     }
 
-    async fn attempt(&self, url: &Url, body: Bytes, time: Duration) -> Result<Answer, Fault> {
+    async fn attempt(&self, url: &Url, body: Bytes, time: Duration) -> Result<Answer, Setback> {
         let request = self.client.post(url.clone()).header(CONTENT_ENCODING, "gzip").body(body).timeout(time);
         let response = match (request.build(), &self.network) {
             (Ok(request), None) => self.client.execute(request).await,
@@ -197,7 +197,7 @@ impl Http {
                 let text = self.shown(&causes(error));
                 // rustls' words for a server that it does not trust.
                 let untrusted = text.contains("invalid peer certificate");
-                return if untrusted { Err(Fault::Lasting(Error::Rejected(text))) } else { Ok(Answer::Cut(text)) };
+                return if untrusted { Err(Setback::Lasting(Error::Rejected(text))) } else { Ok(Answer::Cut(text)) };
             }
         };
         let status = response.status();
@@ -209,15 +209,17 @@ impl Http {
         }
         if status.is_redirection() {
             let to = self.shown(header(&response, LOCATION).unwrap_or("nowhere"));
-            return Err(Fault::Lasting(Error::Rejected(format!("{status}: redirects to {to}, which is not followed"))));
+            return Err(Setback::Lasting(Error::Rejected(format!(
+                "{status}: redirects to {to}, which is not followed"
+            ))));
         }
         let wait = header(&response, RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let text = format!("{status}: {}", self.shown(&body_text(response).await));
         let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
         Err(if passing || status.is_server_error() {
-            Fault::Passing { text, wait }
+            Setback::Passing { text, wait }
         } else {
-            Fault::Lasting(Error::Rejected(text))
+            Setback::Lasting(Error::Rejected(text))
         })
     }
 

@@ -20,7 +20,7 @@ use self::session::{End, Entry, Session, State};
 use crate::{
     Batch, Credentials, Delivery, Error, Options, Refused,
     line::Line,
-    retry::{Fault, Pace, retry},
+    retry::{Pace, Setback, retry},
     transport::{Stream, Target},
 };
 
@@ -117,7 +117,7 @@ impl Relp {
 
     /// Hands over on one session, the kept one or, opened at the latest at `by`, a new one. Whether all entries are settled;
     /// if not, the session has got on, or it was the kept one.
-    async fn pass(&self, lane: &Mutex<Lane<'_, '_>>, by: Instant, until: Instant) -> Result<bool, Fault> {
+    async fn pass(&self, lane: &Mutex<Lane<'_, '_>>, by: Instant, until: Instant) -> Result<bool, Setback> {
         let (kept, entries) = &mut *lane.lock().await;
         let before = remaining(entries);
         let (mut session, fresh) = match kept.take() {
@@ -156,7 +156,7 @@ impl Relp {
         }
     }
 
-    async fn session(&self, by: Instant) -> Result<Session<Stream>, Fault> {
+    async fn session(&self, by: Instant) -> Result<Session<Stream>, Setback> {
         let stream = self.target.connect(by).await?;
         Session::open(stream, by).await.map_err(|end| match end {
             End::Lost(error) => self.target.failure(&error).into(),
@@ -164,8 +164,8 @@ impl Relp {
         })
     }
 
-    fn rejected(&self, text: &str) -> Fault {
-        Fault::Lasting(match self.target.unavailable(text) {
+    fn rejected(&self, text: &str) -> Setback {
+        Setback::Lasting(match self.target.unavailable(text) {
             Error::Unavailable(text) => Error::Rejected(text),
             other => other,
         })

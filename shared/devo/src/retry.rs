@@ -19,7 +19,7 @@ const CAP: Duration = Duration::from_secs(20);
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why one try failed.
-pub(crate) enum Fault {
+pub(crate) enum Setback {
     /// No further try would help.
     Lasting(Error),
     /// The next try may succeed, not before `wait` when the server asked for it.
@@ -35,7 +35,7 @@ pub(crate) async fn retry<T, F>(
     mut attempt: impl FnMut(Duration) -> F,
 ) -> Result<T, Error>
 where
-    F: Future<Output = Result<T, Fault>>,
+    F: Future<Output = Result<T, Setback>>,
 {
     let mut last = "the deadline came before the first try".to_owned();
     for number in 0..tries {
@@ -43,14 +43,14 @@ where
         if left.is_zero() {
             break;
         }
-        let fault = match attempt(left.min(TIMEOUT)).await {
+        let setback = match attempt(left.min(TIMEOUT)).await {
             Ok(done) => return Ok(done),
-            Err(fault) => fault,
+            Err(setback) => setback,
         };
         *refusals += 1;
-        let (text, wait) = match fault {
-            Fault::Lasting(error) => return Err(error),
-            Fault::Passing { text, wait } => (text, wait),
+        let (text, wait) = match setback {
+            Setback::Lasting(error) => return Err(error),
+            Setback::Passing { text, wait } => (text, wait),
         };
         last = format!("{text} (try {} of {tries})", number + 1);
         let pause = pause(base, number).max(wait.unwrap_or_default());
@@ -75,14 +75,14 @@ mod tests {
     const BASE: Duration = Duration::from_millis(500);
     const PACE: Pace = Pace { tries: 6, base: BASE };
 
-    /// Retries a fault that never passes; the instants of the tries and what was given up with.
+    /// Retries a setback that never passes; the instants of the tries and what was given up with.
     async fn tries(until: Instant, takes: Duration, wait: Option<Duration>) -> (Vec<Instant>, String) {
         let (mut started, mut refusals) = (Vec::new(), 0);
         let result = retry(PACE, until, &mut refusals, |_| {
             started.push(Instant::now());
             async move {
                 sleep(takes).await;
-                Err::<(), _>(Fault::Passing { text: "busy".to_owned(), wait })
+                Err::<(), _>(Setback::Passing { text: "busy".to_owned(), wait })
             }
         });
         let Err(Error::Unavailable(text)) = result.await else { panic!("not unavailable") };
@@ -136,7 +136,7 @@ mod tests {
             async move {
                 sleep(time).await;
                 if number == 1 {
-                    return Err(Fault::Passing { text: "slow".to_owned(), wait: Some(Duration::from_secs(4)) });
+                    return Err(Setback::Passing { text: "slow".to_owned(), wait: Some(Duration::from_secs(4)) });
                 }
                 Ok(number)
             }
@@ -148,11 +148,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lasting_fault_ends_it() {
+    async fn a_lasting_setback_ends_it() {
         let (mut count, mut refusals) = (0, 0);
         let result = retry(PACE, Instant::now() + Duration::from_secs(70), &mut refusals, |_| {
             count += 1;
-            async { Err::<(), _>(Fault::Lasting(Error::Rejected("no".to_owned()))) }
+            async { Err::<(), _>(Setback::Lasting(Error::Rejected("no".to_owned()))) }
         });
         assert!(matches!(result.await, Err(Error::Rejected(text)) if text == "no"));
         assert_eq!((count, refusals), (1, 1));

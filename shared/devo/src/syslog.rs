@@ -24,7 +24,7 @@ use tokio::{
 use crate::{
     Accepted, Batch, Credentials, Delivery, Error, Options, Refused,
     line::{Line, too_large},
-    retry::{Fault, Pace, retry},
+    retry::{Pace, Setback, retry},
     transport::{Stream, Target},
 };
 
@@ -152,7 +152,7 @@ impl Syslog {
         numbers: &[usize],
         settled: &[usize],
         time: Duration,
-    ) -> Result<Portion, Fault> {
+    ) -> Result<Portion, Setback> {
         let by = Instant::now() + time;
         let portion = cut(batches, numbers, settled, self.state().portion);
         let mut lines = portion.iter().flat_map(|(number, range)| &batches[*number].lines[range.clone()]);
@@ -292,7 +292,7 @@ impl Syslog {
     }
 }
 
-impl From<Error> for Fault {
+impl From<Error> for Setback {
     fn from(error: Error) -> Self {
         match error {
             Error::Unavailable(text) => Self::Passing { text, wait: None },
