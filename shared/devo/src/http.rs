@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{CONTENT_ENCODING, HeaderName, LOCATION, RETRY_AFTER},
@@ -25,8 +26,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use crate::{
-    Batch, Credentials, Delivery, Error, Network, Refused,
+    Batch, Credentials, Delivery, Error, Network, Options, Refused,
     retry::{Pace, Setback, retry},
+    transport::CONNECT,
 };
 
 /// The most a request holds before compression, in bytes. Devo allows 32 MB and does not say whether before or after.
@@ -53,6 +55,8 @@ pub struct Http {
     token: [SecretString; 2],
     /// The most the next request holds: less where connections break before an answer, more again when it goes well.
     portion: AtomicUsize,
+    /// How many tables of a send are under way at once.
+    connections: usize,
 }
 
 /// What Devo says to one request.
@@ -64,7 +68,7 @@ enum Answer {
 }
 
 impl Http {
-    pub(crate) fn open(url: &Url, credentials: Option<&Credentials>, host: &str) -> Result<Self, Error> {
+    pub(crate) fn open(url: &Url, credentials: Option<&Credentials>, options: &Options) -> Result<Self, Error> {
         let plain = url.scheme() == "http";
         if plain && !is_loopback(url) {
             return Err(Error::Configuration(
@@ -80,12 +84,13 @@ impl Http {
             "{}/stream/{}/token!{in_address}/{}",
             url.as_str().trim_end_matches('/'),
             segment("domain", domain.expose_secret())?,
-            segment("host", host)?,
+            segment("host", &options.host)?,
         );
         let mut client = Client::builder()
             .user_agent(concat!("mimecast-devo/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .tls_version_min(tls::Version::TLS_1_2)
+            .connect_timeout(CONNECT)
             .pool_idle_timeout(Duration::from_secs(20));
         if plain {
             // A proxy of the environment would take the token off this machine in clear text.
@@ -98,6 +103,7 @@ impl Http {
             stream: stream.into(),
             token: [token, in_address.into()],
             portion: AtomicUsize::new(MAX_BYTES),
+            connections: options.connections.max(1),
         })
     }
 
@@ -108,16 +114,26 @@ impl Http {
 
     pub(crate) async fn send(&self, batches: &[Batch<'_>], until: Instant) -> Delivery {
         let mut delivery = Delivery::none(batches);
-        for (number, batch) in batches.iter().enumerate() {
-            if let Err(error) = self.send_batch(number, batch, until, &mut delivery).await {
-                delivery.failure = Some(error);
-                break;
+        let mut waiting = (0..batches.len()).map(|number| self.send_table(number, batches, until));
+        let mut under_way: FuturesUnordered<_> = waiting.by_ref().take(self.connections).collect();
+        while let Some(table) = under_way.next().await {
+            delivery = delivery.beside(table);
+            // After a failure those under way are finished, as what Devo takes of them is not to be repeated.
+            if delivery.failure.is_none() {
+                under_way.extend(waiting.next());
             }
         }
         delivery
     }
 
-    async fn send_batch(
+    /// Sends one of the batches, one request after the other.
+    async fn send_table(&self, number: usize, batches: &[Batch<'_>], until: Instant) -> Delivery {
+        let mut delivery = Delivery::none(batches);
+        delivery.failure = self.send_lines(number, &batches[number], until, &mut delivery).await.err();
+        delivery
+    }
+
+    async fn send_lines(
         &self,
         number: usize,
         batch: &Batch<'_>,
@@ -128,8 +144,7 @@ impl Http {
         let mut limit = MAX_BYTES;
         while *settled < batch.lines.len() {
             let rest = &batch.lines[*settled..];
-            let portion = self.portion.load(Relaxed);
-            let sent = &rest[..leading(rest, limit.min(portion))];
+            let sent = &rest[..leading(rest, limit.min(self.portion.load(Relaxed)))];
             let answer = if size(sent) > MAX_BYTES {
                 Answer::TooLarge
             } else {
@@ -138,12 +153,13 @@ impl Http {
             match answer {
                 Answer::Accepted => {
                     *settled += sent.len();
-                    self.portion.store(MAX_BYTES.min(portion * 2), Relaxed);
+                    // Not simply more: a small request that arrives says nothing of another table's large one.
+                    self.portion.fetch_max(MAX_BYTES.min(size(sent) * 2), Relaxed);
                 }
                 Answer::Cut(text) => {
                     delivery.refusals += 1;
                     tracing::warn!(fault = text, "devo: smaller requests");
-                    self.portion.store(MIN_BYTES.max(size(sent) / 4), Relaxed);
+                    self.portion.fetch_min(MIN_BYTES.max(size(sent) / 4), Relaxed);
                 }
                 Answer::TooLarge if sent.len() > 1 => limit = size(sent) / 2,
                 Answer::TooLarge => {
@@ -349,7 +365,7 @@ mod tests {
     #[test]
     fn texts_of_the_other_side_are_masked_and_short() {
         let credentials = Credentials::from_json(&r#"{"domain":"acme","token":"t/k"}"#.into()).unwrap();
-        let http = Http::open(&Url::parse("https://x").unwrap(), Some(&credentials), "h").unwrap();
+        let http = Http::open(&Url::parse("https://x").unwrap(), Some(&credentials), &Options::default()).unwrap();
         assert_eq!(http.shown("no\r\n  t/k,\u{0}\tnot t%2Fk "), "no ***, not ***");
         assert_eq!(http.shown(&"t/k".repeat(90)), "***".repeat(66) + "**");
         assert_eq!(http.shown(&"ü".repeat(300)), "ü".repeat(200));

@@ -151,7 +151,7 @@ impl Destination {
             Error::Configuration(format!("devo url: {error}; write it like https://http-eu.devo.io"))
         })?;
         match url.scheme() {
-            "https" | "http" => Http::open(&url, credentials, &options.host).map(Self::Http),
+            "https" | "http" => Http::open(&url, credentials, options).map(Self::Http),
             "tls" | "tcp" => Syslog::open(&url, credentials, options).map(Self::Syslog),
             "relp" | "relp+tls" => Relp::open(&url, credentials, options).map(Self::Relp),
             "stdout" => Ok(Self::Stdout(Stdout)),
@@ -189,6 +189,15 @@ impl Delivery {
     /// Nothing done yet.
     fn none(batches: &[Batch<'_>]) -> Self {
         Self { settled: vec![0; batches.len()], ..Self::default() }
+    }
+
+    /// What both have done, where each batch was one's only.
+    fn beside(mut self, other: Self) -> Self {
+        self.settled.iter_mut().zip(other.settled).for_each(|(settled, more)| *settled += more);
+        self.refused.extend(other.refused);
+        self.failure = Error::first(self.failure, other.failure);
+        self.refusals += other.refusals;
+        self
     }
 
     /// Only what both have done.

@@ -109,15 +109,7 @@ impl Syslog {
     pub async fn send(&self, batches: &[Batch<'_>], until: Instant) -> Delivery {
         let lanes = spread(batches, self.connections);
         let sends = lanes.iter().map(|numbers| self.send_lane(batches, numbers, until));
-        let mut delivery = Delivery::none(batches);
-        for lane in join_all(sends).await {
-            // Each batch is in one lane.
-            delivery.settled.iter_mut().zip(lane.settled).for_each(|(settled, more)| *settled += more);
-            delivery.refused.extend(lane.refused);
-            delivery.failure = Error::first(delivery.failure, lane.failure);
-            delivery.refusals += lane.refusals;
-        }
-        delivery
+        join_all(sends).await.into_iter().fold(Delivery::none(batches), Delivery::beside)
     }
 
     /// Sends the batches of these numbers one after the other.

@@ -2,7 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use devo::{Batch, Credentials, Delivery, Error, Options, Refused, Sink};
@@ -10,7 +16,12 @@ use simulator::{
     Devo,
     devo::{Fault, Kind},
 };
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Barrier,
+    time::Instant,
+};
 
 const TABLE: &str = "mail.mimecast.audit.events";
 
@@ -21,8 +32,70 @@ async fn open() -> (Devo, Sink) {
 }
 
 fn sink(url: &str, secret: &str) -> Sink {
+    sink_of(url, secret, Options::default().connections)
+}
+
+fn sink_of(url: &str, secret: &str, connections: usize) -> Sink {
     let credentials = Credentials::from_json(&secret.into()).unwrap();
-    Sink::open(url, Some(&credentials), &Options { host: "collector 1/ü".to_owned(), ..Options::default() }).unwrap()
+    let options = Options { host: "collector 1/ü".to_owned(), connections, ..Options::default() };
+    Sink::open(url, Some(&credentials), &options).unwrap()
+}
+
+fn batch(table: &'static str, lines: &[Bytes]) -> Batch<'static> {
+    Batch { table, lines: lines.to_vec() }
+}
+
+/// Stands before a simulated Devo and holds answers back until so many requests wait for theirs.
+struct Door {
+    url: String,
+    waiting: Arc<AtomicUsize>,
+    /// The most requests that have waited at once.
+    most: Arc<AtomicUsize>,
+    barrier: Arc<Barrier>,
+}
+
+impl Door {
+    async fn before(devo: &Devo, requests: usize) -> Arc<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let barrier = Arc::new(Barrier::new(requests));
+        let door = Arc::new(Self { url, waiting: Arc::default(), most: Arc::default(), barrier });
+        let (inside, doorkeeper) = (devo.url().replace("http://", ""), door.clone());
+        tokio::spawn(async move {
+            while let Ok((outer, _)) = listener.accept().await {
+                let inner = TcpStream::connect(&inside).await.unwrap();
+                let door = doorkeeper.clone();
+                tokio::spawn(async move { door.pass(outer, inner).await });
+            }
+        });
+        door
+    }
+
+    /// One connection, request by request: the simulated Devo's answers are small enough to come in one piece.
+    async fn pass(&self, mut outer: TcpStream, mut inner: TcpStream) {
+        let (mut request, mut answer) = (vec![0; 100_000], vec![0; 100_000]);
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                read = outer.read(&mut request) => {
+                    let Ok(count @ 1..) = read else { return };
+                    if !asked {
+                        asked = true;
+                        let waiting = self.waiting.fetch_add(1, SeqCst) + 1;
+                        self.most.fetch_max(waiting, SeqCst);
+                    }
+                    inner.write_all(&request[..count]).await.unwrap();
+                }
+                read = inner.read(&mut answer) => {
+                    let Ok(count @ 1..) = read else { return };
+                    self.barrier.wait().await;
+                    asked = false;
+                    self.waiting.fetch_sub(1, SeqCst);
+                    outer.write_all(&answer[..count]).await.unwrap();
+                }
+            }
+        }
+    }
 }
 
 /// Sends lines to [`TABLE`].
@@ -246,6 +319,74 @@ async fn what_was_taken_before_a_failure_is_settled() {
 }
 
 #[tokio::test]
+async fn tables_go_side_by_side_as_many_as_there_are_connections() {
+    let tables = ["my.app.a", "my.app.b", "my.app.c", "my.app.d", "my.app.e", "my.app.f"];
+    for connections in [1, 2, 3] {
+        let devo = Devo::start().await.unwrap();
+        let door = Door::before(&devo, connections).await;
+        let sink = sink_of(&door.url, &devo.secret(), connections);
+        let batches = tables.map(|table| batch(table, &lines(5, 100)));
+        let delivery = sink.send(&batches, later()).await;
+        assert!(delivery.failure.is_none(), "{delivery:?}");
+        assert_eq!(delivery.settled, [5; 6]);
+        assert_eq!(door.most.load(SeqCst), connections);
+        let came: Vec<_> = devo.requests().into_iter().map(|request| request.table).collect();
+        if connections == 1 {
+            assert_eq!(came, tables);
+        }
+        assert_eq!(came.len(), tables.len());
+    }
+}
+
+#[tokio::test]
+async fn tables_side_by_side_keep_their_order() {
+    let devo = Devo::start().await.unwrap();
+    devo.fault(Fault::new(Kind::TooLarge { max_bytes: 9_000 }).times(usize::MAX));
+    let sink = sink_of(&devo.url(), &devo.secret(), 3);
+    let batches = ["my.app.a", "my.app.b", "my.app.c", "my.app.d"].map(|table| batch(table, &lines(100, 1_000)));
+    assert_eq!(sink.send(&batches, later()).await.settled, [100; 4]);
+    let arrived = devo.lines();
+    for Batch { table, lines } in &batches {
+        assert!(arrived[*table].iter().map(String::as_bytes).eq(lines.iter().map(|line| &line[..])), "{table}");
+    }
+    let tables: Vec<_> = devo.requests().into_iter().map(|request| request.table).collect();
+    assert!(!tables.is_sorted(), "the tables' requests were to alternate: {tables:?}");
+}
+
+#[tokio::test]
+async fn what_is_under_way_when_a_table_fails_is_finished_and_no_table_is_begun() {
+    let (devo, sink) = open().await;
+    devo.fault(Fault::status(400).table("my.app.a"));
+    // Two requests are needed, of which the first is answered long after the other table has failed.
+    devo.fault(Fault::new(Kind::TooLarge { max_bytes: 1_000 }).table("my.app.b"));
+    devo.fault(Fault::new(Kind::Hang(Duration::from_millis(300))).table("my.app.b"));
+    let batches = ["my.app.a", "my.app.b", "my.app.c"].map(|table| batch(table, &lines(20, 100)));
+    let delivery = sink.send(&batches, later()).await;
+    assert_eq!(delivery.settled, [0, 20, 0]);
+    assert_eq!(delivery.refusals, 1);
+    let text = rejected(delivery);
+    assert!(text.contains("for my.app.a: 400 Bad Request"), "{text}");
+    let mut came: Vec<_> = devo.requests().into_iter().map(|request| (request.table, request.status)).collect();
+    came.sort();
+    assert_eq!(
+        came,
+        [("a", 400), ("b", 200), ("b", 200), ("b", 413)].map(|(t, status)| (format!("my.app.{t}"), status))
+    );
+}
+
+#[tokio::test]
+async fn a_failure_that_waiting_does_not_cure_is_shown_before_one_that_it_does() {
+    let (devo, sink) = open().await;
+    let busy = Fault::status(503).header("retry-after", "100000");
+    devo.fault(busy.table("my.app.a").times(usize::MAX));
+    devo.fault(Fault::status(403).table("my.app.b"));
+    let batches = [batch("my.app.a", &lines(5, 100)), batch("my.app.b", &lines(5, 100))];
+    let delivery = sink.send(&batches, later()).await;
+    assert_eq!(delivery.settled, [0, 0]);
+    assert!(rejected(delivery).contains("for my.app.b: 403 Forbidden"));
+}
+
+#[tokio::test]
 async fn nothing_is_sent_once_the_deadline_has_come() {
     let (devo, sink) = open().await;
     let delivery = send(&sink, &lines(3, 100), Instant::now()).await;
@@ -284,4 +425,15 @@ async fn nobody_there() {
     assert!(!format!("{delivery:?}").contains("simulatedToken"));
     let text = unavailable(delivery);
     assert!(text.starts_with(&url) && text.contains("onnection refused"), "{text}");
+}
+
+/// The clock is virtual: it goes on as soon as nothing but time is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_no_handshake_is_given_up_after_ten_seconds() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let secret = r#"{"domain":"acme","token":"tok3n"}"#;
+    let delivery = send(&sink(&url, secret), &lines(3, 100), Instant::now() + Duration::from_secs(15)).await;
+    let text = unavailable(delivery);
+    assert!(text.ends_with("(try 2 of 6)"), "one try had all the time: {text}");
 }
