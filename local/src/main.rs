@@ -135,6 +135,8 @@ mod tests {
             checkpoint: serde_json::json!({}),
             gap: None,
             repeat: None,
+            silent_since: None,
+            warnings: Vec::new(),
         };
         let time = Duration::from_millis(1234);
         assert_eq!(health(&answer, time), "audit: caught up, 123 events, lag 62 s, 2 requests, 1.2 s");

@@ -53,7 +53,8 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
 
 fn write(out: &mut impl Write, found: &[Overview], now: DateTime<Utc>) -> io::Result<()> {
     let title =
-        ["tenant", "source", "collected to", "lag", "late", "dead letters", "last write", "lease"].map(str::to_owned);
+        ["tenant", "source", "collected to", "lag", "silent since", "late", "dead letters", "last write", "lease"]
+            .map(str::to_owned);
     let rows = found.iter().map(|overview| {
         let Overview { source, tenant, collected_to, lag_seconds, lease_until, updated_at, .. } = overview;
         [
@@ -61,6 +62,7 @@ fn write(out: &mut impl Write, found: &[Overview], now: DateTime<Utc>) -> io::Re
             (*source).to_owned(),
             collected_to.map(time).unwrap_or_else(none),
             lag_seconds.map(duration).unwrap_or_else(none),
+            overview.silent_since.map(time).unwrap_or_else(none),
             overview.late_seconds.map(duration).unwrap_or_else(none),
             overview.dead_letters.to_string(),
             updated_at.as_deref().map_or_else(|| "never".to_owned(), |at| ago(at, now)),

@@ -136,7 +136,8 @@ async fn many_lives_lose_and_repeat_nothing_more() {
     println!("KILL_SEED={seed} KILL_ROUNDS={rounds}");
     let mut random = Rng::with_seed(seed);
     let mut world = World::new().await;
-    world.set("PAGE_SIZE", "10");
+    // Not so small that a source counts as busy: of such a one late rows come only when they are OVERLAP old.
+    world.set("PAGE_SIZE", "50");
     let mut expected = data::lively(&world.mimecast, 1, world.mimecast.now(), 1);
     let rows = expected.remove(SUMMARY_TABLE).unwrap().into_iter().collect();
     let mut books = Books { rows, ..Books::default() };

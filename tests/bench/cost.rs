@@ -1,12 +1,13 @@
 //! What a run costs: CPU, memory, calls and bytes written, of each source's real program, by the number of new events.
 //!
-//! `cargo bench -p functions` prints the table from which `docs/cost.md` is reckoned. Mimecast, Devo and AWS are the
+//! `cargo bench -p functions --bench cost` prints the table from which `docs/cost.md` is reckoned. Mimecast, Devo and AWS are the
 //! stand-ins of the tests on the same machine, so wall time means little and is left out; CPU is the program's own.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../support/mod.rs"]
 mod support;
+mod usage;
 #[path = "../end_to_end/world.rs"]
 mod world;
 
@@ -14,27 +15,11 @@ use std::time::Duration;
 
 use simulator::data;
 use support::runtime::{Deadline, Outcome};
+use usage::{Usage, usage};
 use world::{Api, SOURCES, World, now};
 
 /// New events of a source at a run: none, some, many.
 const SIZES: [usize; 3] = [0, 1_000, 20_000];
-
-/// What the operating system has counted of a process.
-struct Usage {
-    cpu_ms: u64,
-    peak_mb: f64,
-}
-
-fn usage(pid: u32) -> Usage {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name in parentheses may hold blanks; user and system time are the 12th and 13th field after it, in 1/100 s.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    let kilobytes: f64 = peak.split_whitespace().next().unwrap().parse().unwrap();
-    Usage { cpu_ms: ticks * 10, peak_mb: kilobytes / 1024.0 }
-}
 
 #[tokio::main]
 async fn main() {

@@ -1,4 +1,4 @@
-"""Dollars a month on AWS, from the table that `cargo bench -p functions` prints, on standard input.
+"""Dollars a month on AWS, from the table that `cargo bench -p functions --bench cost` prints, on standard input.
 
 docs/cost.md says where the assumptions and the prices come from, and reckons one case step by step.
 """

@@ -398,14 +398,17 @@ async fn keys_that_an_answer_repeats_are_not_shown() {
 
 /// Neither with the keys, nor with a link's signature, nor with Devo's token.
 #[tokio::test]
-async fn a_redirect_to_another_host_is_not_followed() {
-    let strangers = Arc::new(AtomicUsize::new(0));
-    let visits = strangers.clone();
-    let stranger = Server::start(Router::new().fallback(async move || {
+async fn a_redirect_to_another_host_gets_no_keys() {
+    // Links of an object store may be redirected: nothing goes along but the link itself.
+    let (strangers, with_keys) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (visits, keys) = (strangers.clone(), with_keys.clone());
+    let stranger = Server::start(Router::new().fallback(async move |headers: header::HeaderMap| {
         visits.fetch_add(1, SeqCst);
-        StatusCode::OK
+        keys.fetch_add(usize::from(headers.contains_key("authorization") || headers.contains_key("cookie")), SeqCst);
+        StatusCode::FORBIDDEN
     }));
     let elsewhere = format!("http://{}/", stranger.address);
+    let mut visited = 0;
     for status in [301, 302, 303, 307, 308] {
         let (location, link) = (elsewhere.clone(), elsewhere.clone());
         let away = move |to: &str| {
@@ -416,6 +419,8 @@ async fn a_redirect_to_another_host_is_not_followed() {
         for source in ["url", "siem"] {
             assert_eq!(world.fail(source).await.0, "MimecastProtocol", "{status}");
         }
+        let before = strangers.load(SeqCst);
+        assert_eq!(before, visited, "{status}: the API is followed nowhere");
         drop(api);
         world.stop_all();
         let _links = hostile(&world, Api::V2, move |asked| match asked.uri.starts_with("/files/") {
@@ -425,12 +430,14 @@ async fn a_redirect_to_another_host_is_not_followed() {
                 json!({"value": [{"url": url}], "@nextPage": "t", "isCaughtUp": true}).to_string().into_response()
             }
         });
-        assert_eq!(world.fail("siem").await.0, "MimecastProtocol", "{status}");
+        assert_eq!(world.fail("siem").await.0, "MimecastUnavailable", "{status}");
+        assert!(strangers.load(SeqCst) > before, "{status}: a link is followed");
+        visited = strangers.load(SeqCst);
     }
     let mut world = World::new(Api::V2).await;
     world.mimecast.set_notices(vec![r#"{"id":"1"}"#.to_owned()]);
     let headers = vec![("location", elsewhere)];
     world.devo.fault(Fault::new(Kind::Status { status: 307, body: String::new(), headers }).times(usize::MAX));
     assert_eq!(world.fail("dashboard").await.0, "DevoRejected");
-    assert_eq!(strangers.load(SeqCst), 0);
+    assert_eq!((strangers.load(SeqCst), with_keys.load(SeqCst)), (visited, 0));
 }

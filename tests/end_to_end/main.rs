@@ -9,6 +9,8 @@ mod support;
 
 mod all_sources;
 mod bad_input;
+mod economy;
+mod field_cases;
 mod hostile;
 mod house;
 mod incremental;

@@ -229,6 +229,8 @@ async fn a_plain_siem_file_that_breaks_off_blocks_nothing() {
 async fn the_lease_goes_back_when_the_marks_cannot_be_read() {
     let mut world = World::new(Api::V2).await;
     world.run("siem").await;
+    // They are asked for when a file appears.
+    world.mimecast.push_siem("av", vec![br#"{"type":"av"}"#.to_vec()]);
     world.aws.fault("Query", AwsFault::DENIED, 1);
     let (kind, _) = world.fail("siem").await;
     assert_eq!(kind, "Checkpoint");
@@ -378,8 +380,11 @@ async fn rows_in_an_unexpected_place_are_not_passed_over() {
     world.mimecast.fault(
         Fault::new("/api/ttp/url", FaultKind::Status { status: 200, headers: vec![], body: body.into() }).times(2),
     );
-    world.invoke("url").await;
-    world.invoke("url").await;
+    for _ in 0..2 {
+        let (error_type, message) = world.fail("url").await;
+        assert_eq!((error_type.as_str(), message.contains("clickLogs")), ("MimecastProtocol", true), "{message}");
+    }
+    world.run("url").await;
     world.assert_delivered(&[(URL.to_owned(), vec![r#"{"n":1}"#.to_owned()])].into());
 }
 

@@ -212,8 +212,8 @@ async fn a_file_gives_its_lines_and_what_is_bad_in_it_stays() {
         let line = |n: usize| format!(r#"{{"type":"av","n":{n}}}"#);
         (0..2).for_each(|n| world.mimecast.push_siem("av", vec![line(n).into_bytes()]));
         world.mimecast.siem_mode(SiemMode { files_per_answer: 1, ..SiemMode::default() });
-        let path = if api == Api::V1 { "/api/audit/get-siem" } else { "/files/" };
-        world.mimecast.fault(Fault::new(path, FaultKind::CorruptZip).times(3));
+        let path = if api == Api::V1 { "/api/audit/get-siem".to_owned() } else { world.mimecast.siem_path(0) };
+        world.mimecast.fault(Fault::new(&path, FaultKind::CorruptZip).times(3));
         world.run("siem").await;
         let mender = Mender::new(&world, api);
         let broken = raw(&world, "siem").await;

@@ -116,27 +116,6 @@ async fn late_rows_that_move_the_pages_double_nothing() {
 }
 
 #[tokio::test]
-async fn a_page_token_keeps_its_window_and_page_size() {
-    let mut world = World::new(Api::V2).await;
-    let expected = data::lively(&world.mimecast, 1, now(), 2);
-    world.set("PAGE_SIZE", "5");
-    world.mimecast.fault(Fault::new("/api/ttp/url", FaultKind::Hang(Duration::from_secs(6))).skip(2));
-    let first = world.invoke_with("url", "{}", Deadline::In(Duration::from_secs(5))).await;
-    let Outcome::Answer(answer) = &first else { panic!("{first:?}") };
-    assert_eq!(answer["status"], "more", "{answer}");
-    assert!(answer["checkpoint"]["windows"]["open"]["page"].is_array(), "{answer}");
-    world.stop("url");
-    world.mimecast.clear_faults();
-    world.set("PAGE_SIZE", "9");
-    world.mimecast.clear_requests();
-    world.run("url").await;
-    world.assert_delivered(&[(URL.to_owned(), expected[URL].clone())].into());
-    let requests = world.mimecast.requests();
-    let first = requests.iter().find(|request| request.path.starts_with("/api/")).unwrap();
-    assert!(first.body.contains(r#""pageSize":5,"pageToken""#), "the reading went on where it was: {}", first.body);
-}
-
-#[tokio::test]
 async fn a_row_that_spoils_its_page_is_cut_out() {
     let mut world = World::new(Api::V2).await;
     world.set("INITIAL_LOOKBACK", "3m");

@@ -40,6 +40,8 @@ pub struct World {
     pub devo: Arc<Devo>,
     pub aws: Aws,
     pub store: Embedded,
+    /// The folder of the functions' programs.
+    programs: PathBuf,
     env: BTreeMap<String, String>,
     running: BTreeMap<String, (Runtime, Function)>,
     /// What ended functions have printed, and what all have answered.
@@ -63,7 +65,15 @@ impl World {
         ];
         let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let secrets = vec![mimecast.secret_v1(), mimecast.secret_v2(), devo.secret()];
-        World { mimecast, devo, aws, store, env, running: BTreeMap::new(), printed: String::new(), secrets }
+        // The programs of this package lie side by side.
+        let programs = Path::new(env!("CARGO_BIN_EXE_audit")).with_file_name("");
+        World { mimecast, devo, aws, store, programs, env, running: BTreeMap::new(), printed: String::new(), secrets }
+    }
+
+    /// Takes the programs of functions started from here on out of another folder. For the benches.
+    #[allow(dead_code)]
+    pub fn programs(&mut self, folder: &Path) {
+        self.programs = folder.to_owned();
     }
 
     /// Sets a variable for functions started from here on.
@@ -112,7 +122,7 @@ impl World {
         if !self.running.contains_key(source) {
             let runtime = Runtime::start();
             let env: Vec<(&str, &str)> = self.env.iter().map(|(name, value)| (&**name, &**value)).collect();
-            let function = Function::spawn(&binary(source), &runtime, &self.aws, &env);
+            let function = Function::spawn(&self.programs.join(source), &runtime, &self.aws, &env);
             self.running.insert(source.to_owned(), (runtime, function));
         }
     }
@@ -277,9 +287,4 @@ pub fn together(all: impl IntoIterator<Item = Expected>) -> Expected {
         }
     }
     sum
-}
-
-fn binary(source: &str) -> PathBuf {
-    // The programs of this package lie side by side.
-    Path::new(env!("CARGO_BIN_EXE_audit")).with_file_name(source)
 }

@@ -7,10 +7,10 @@ use mimecast_devo::embedded::{Embedded, TABLE};
 use serde_json::{Value, json};
 use simulator::data::{self, Expected, SUMMARY_TABLE};
 use simulator::devo::{Fault as DevoFault, Kind};
-use simulator::mimecast::{Fault, FaultKind, SiemMode};
+use simulator::mimecast::{Doubts, Fault, FaultKind, SiemMode};
 use simulator::{Devo, Mimecast};
 
-use crate::plant::{bad_line, large_event, poison_file};
+use crate::plant::{bad_line, dense_second, large_event, poison_file};
 use crate::row::{At, Change, Expect, Row, Strike};
 use crate::subjects::Subject;
 use crate::support::runtime::{Deadline, Outcome};
@@ -47,6 +47,9 @@ pub async fn cell(row: &Row, subject: Subject) {
         ledger.letter = Some(Vec::new());
     }
     ledger.fill(subject, data::lively(&world.mimecast, 1, world.mimecast.now(), 1));
+    if let Strike::DenseSecond(..) = row.strike {
+        ledger.expected.entry(subject.table().to_owned()).or_default().extend(dense_second(&world.mimecast, subject));
+    }
     if let Strike::BadLine(line) = &row.strike {
         ledger.letter = Some(bad_line(&world.mimecast, subject, line, &mut ledger.expected));
     }
@@ -65,6 +68,7 @@ pub async fn cell(row: &Row, subject: Subject) {
     let outcome = struck_run(&mut world, row, subject).await;
     ledger.judge(&world, row.expect, &outcome);
     world.mimecast.clear_faults();
+    world.mimecast.doubts(Doubts::default());
     world.devo.clear_faults();
     world.aws.clear_faults();
     if let Expect::Unrecorded = row.expect {
@@ -97,29 +101,39 @@ async fn struck_run(world: &mut World, row: &Row, subject: Subject) -> Outcome {
     match &row.strike {
         Strike::Mimecast(at, kind, calls) => {
             let text = match at {
-                At::Endpoint => subject.path(),
-                At::Links => "/files/",
-                At::OAuth => "/oauth/token",
-                At::Feed => subject.feed(),
+                At::Endpoint => subject.path().to_owned(),
+                At::Links => "/files/".to_owned(),
+                At::OneFile => world.mimecast.siem_path(1),
+                At::OAuth => "/oauth/token".to_owned(),
+                At::Feed => subject.feed().to_owned(),
             };
-            world.mimecast.fault(Fault::new(text, kind.clone()).skip(calls.skip).times(calls.times));
+            world.mimecast.fault(Fault::new(&text, kind.clone()).skip(calls.skip).times(calls.times));
+        }
+        Strike::DenseSecond(kind, calls) => {
+            world.mimecast.fault(Fault::new(subject.path(), kind.clone()).skip(calls.skip).times(calls.times));
         }
         Strike::Devo(fault) => world.devo.fault(fault.clone()),
         Strike::Aws(operation, fault, times) => world.aws.fault(operation, *fault, *times),
         Strike::PoisonFile(kind) => {
-            let text = if subject.has_links() { "/files/" } else { subject.path() };
+            // The others are asked for side by side with it.
+            let text = match subject.source {
+                "threatfeed" => "malware_customer".to_owned(),
+                _ if subject.has_links() => world.mimecast.siem_path(0),
+                _ => subject.path().to_owned(),
+            };
             // As often as the product tries it.
-            world.mimecast.fault(Fault::new(text, kind.clone()).times(3));
+            world.mimecast.fault(Fault::new(&text, kind.clone()).times(3));
         }
         Strike::LargeEvent | Strike::NarrowDevo => {}
         Strike::OldCheckpoint => old_checkpoint(world, subject),
+        Strike::Doubts(doubts) => world.mimecast.doubts(doubts.clone()),
         Strike::Meanwhile(change) => return changed_run(world, subject, *change, deadline).await,
         Strike::BadLine(_) | Strike::DuplicateLinks | Strike::Clock(_) => {
             return world.invoke_with(subject.source, "{}", deadline).await;
         }
     }
     let outcome = world.invoke_with(subject.source, "{}", deadline).await;
-    let is_struck = matches!(row.strike, Strike::OldCheckpoint) || struck(world) > 0;
+    let is_struck = matches!(row.strike, Strike::OldCheckpoint | Strike::Doubts(_)) || struck(world) > 0;
     assert!(is_struck, "the fault has struck nothing: {outcome:?}");
     outcome
 }

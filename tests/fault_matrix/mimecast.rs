@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use simulator::mimecast::FaultKind::{self, *};
+use simulator::mimecast::{DatesWithToken, Doubts, LastPage, Totals};
 
 use crate::row::Expect::*;
 use crate::row::{At, Calls, FOREVER, ONCE, Row, Strike, TWICE, after};
@@ -16,11 +17,15 @@ const BODY: &str = "the body of both APIs is one";
 const SLOW: &str = "takes seconds of retries";
 
 pub fn rows() -> Vec<Row> {
-    [passing(), lasting(), limited(), paging(), tokens(), files()].into_iter().flatten().collect()
+    [passing(), lasting(), limited(), paging(), doubts(), tokens(), files()].into_iter().flatten().collect()
 }
 
 fn row(name: &str, at: At, kind: FaultKind, calls: Calls, reach: Reach, expect: crate::row::Expect) -> Row {
     Row::new("Mimecast", name, Strike::Mimecast(at, kind, calls), reach, expect)
+}
+
+fn object(body: &str) -> FaultKind {
+    Status { status: 200, headers: Vec::new(), body: body.into() }
 }
 
 fn fail(code: &str, message: &str) -> FaultKind {
@@ -45,6 +50,10 @@ fn passing() -> Vec<Row> {
         .each_source(BODY),
         endpoint("garbage", Garbage, Reach::All).each_source(BODY),
         endpoint("empty body", EmptyBody, Reach::All).each_source(BODY),
+        endpoint("an HTML page on 200", Html200, Reach::All).each_source(BODY),
+        endpoint("an XML error on 200", Xml200, Reach::All).each_source(BODY),
+        endpoint("an empty object", object("{}"), Reach::All).each_source(BODY),
+        endpoint("an envelope without data", object(r#"{"meta":{"status":200}}"#), Reach::All).each_source(BODY),
         row("empty body for ever", At::Endpoint, EmptyBody, FOREVER, Reach::Files, Postponed),
         row("hang of 1 s", At::Endpoint, Hang(Duration::from_secs(1)), ONCE, Reach::All, Outlasted).each_kind(SAME),
         row("body over 2 s", At::Endpoint, SlowBody(Duration::from_secs(2)), ONCE, Reach::All, Outlasted)
@@ -77,6 +86,9 @@ fn lasting() -> Vec<Row> {
         ("status 404", FaultKind::status(404), Fails("MimecastProtocol")),
         ("meta.status 404", MetaStatus404, Fails("MimecastProtocol")),
         ("fail on 200 without end", fail("err_internal", "try later"), Fails("MimecastProtocol")),
+        ("an empty object without end", object("{}"), Fails("MimecastProtocol")),
+        ("an envelope without data, without end", object(r#"{"meta":{"status":200}}"#), Fails("MimecastProtocol")),
+        ("an HTML page on 200 without end", Html200, Fails("MimecastProtocol")),
         ("401 without end", FaultKind::status(401), Fails("Credentials")),
         ("418 without end", FaultKind::binding_expired(), Fails("Credentials")),
         ("App ID is invalid", fail("err_developer_key", "App ID is invalid"), Fails("Credentials")),
@@ -86,7 +98,26 @@ fn lasting() -> Vec<Row> {
     .collect();
     // Garbage in a file's place is a file that stays broken: see `files`.
     rows[2].reach = Reach::Envelopes;
+    // In a file's place a page of something in between says that the file cannot be had.
+    rows.iter_mut().filter(|row| row.name.contains("HTML")).for_each(|row| row.reach = Reach::Envelopes);
     rows.extend([
+        row(
+            "an HTML page for a file without end",
+            At::Endpoint,
+            Html200,
+            FOREVER,
+            Reach::Files,
+            Fails("MimecastUnavailable"),
+        ),
+        row(
+            "an HTML page for a listing without end",
+            At::Endpoint,
+            Html200,
+            FOREVER,
+            Reach::Links,
+            Fails("MimecastProtocol"),
+        ),
+        row("an HTML page for one feed", At::Feed, Html200, FOREVER, Reach::Links, FailsAlone("MimecastProtocol")),
         row("403", At::Endpoint, FaultKind::status(403), FOREVER, Reach::All, Fails("Permission")),
         row("403 for one feed", At::Feed, FaultKind::status(403), FOREVER, Reach::Feeds, FailsAlone("Permission")),
         row("503 storm for one feed", At::Feed, Html503, FOREVER, Reach::Feeds, FailsAlone("MimecastUnavailable")),
@@ -142,9 +173,51 @@ fn paging() -> Vec<Row> {
     ]
 }
 
+/// What lasts, and no page rules out: totals, last pages, pages of another size, dates and tokens of SIEM 2.0.
+fn doubts() -> Vec<Row> {
+    let with = |name: &str, doubts, reach| Row::new("Mimecast", name, Strike::Doubts(doubts), reach, Outlasted);
+    let windows = |name: &str, doubts| with(name, doubts, Reach::Windows).each_source(BODY);
+    let links = |name: &str, doubts| with(name, doubts, Reach::Links);
+    let calm = Doubts::default;
+    let totals = |totals| Doubts { totals, ..calm() };
+    let last = |last_page, error| Doubts { last_page, totals: Totals::Off(vec![error]), ..calm() };
+    vec![
+        windows("totalCount flaps", totals(Totals::Off(vec![-5, 0, 5, 300]))),
+        windows("totalCount is negative", totals(Totals::Off(vec![-1000]))),
+        windows("totalCount is absent", totals(Totals::Absent)),
+        windows("totalCount is not on the first page", totals(Totals::NotOnFirstPage)),
+        windows("totalCount is a text", totals(Totals::Text)),
+        windows("totalCount is never zero", totals(Totals::NeverZero)),
+        windows("the last page leads to an empty one", last(LastPage::LeadsToEmpty, 0)),
+        windows("the last page leads to 404", last(LastPage::LeadsTo404, 0)),
+        windows("the last page leads to 400", last(LastPage::LeadsTo400, 0)),
+        windows("a total too high and a last page to 404", last(LastPage::LeadsTo404, 7)),
+        windows("a total too high and a last page to 400", last(LastPage::LeadsTo400, 7)),
+        windows("pages of nine rows at most", Doubts { page_cap: Some(9), ..calm() }),
+        windows(
+            "pages of nine rows at most, without totals",
+            Doubts { page_cap: Some(9), totals: Totals::Absent, ..calm() },
+        ),
+        windows("pages that do not turn", Doubts { stuck_pages: true, ..calm() }),
+        links("sealed tokens", Doubts { sealed_tokens: true, ..calm() }),
+        links("an end date is demanded", Doubts { end_required: true, ..calm() }),
+        links("dates beside a token refused", Doubts { dates_with_token: DatesWithToken::Refused, ..calm() }),
+        links("dates beside a token demanded", Doubts { dates_with_token: DatesWithToken::Required, ..calm() }),
+        links(
+            "dates demanded everywhere",
+            Doubts { dates_with_token: DatesWithToken::Required, end_required: true, sealed_tokens: true, ..calm() },
+        ),
+    ]
+}
+
 /// Tokens of each of the three sorts: of access, of a page, of a stream.
 fn tokens() -> Vec<Row> {
     let oauth = |name: &str, kind, calls, expect| row(name, At::OAuth, kind, calls, Reach::V2, expect).each_kind(SAME);
+    // Only a second with more rows than a page is paged.
+    let dense = |name: &str, calls, expect| {
+        let strike = Strike::DenseSecond(RefusePageToken, calls);
+        Row::new("Mimecast", name, strike, Reach::Windows, expect).each_source(BODY)
+    };
     vec![
         row("access token expired between pages", At::Endpoint, TokenExpired, after(1), Reach::Paged, Outlasted),
         row("access token expired", At::Endpoint, TokenExpired, ONCE, Reach::Snapshots, Outlasted),
@@ -152,10 +225,28 @@ fn tokens() -> Vec<Row> {
         oauth("no access token: reset", ResetBeforeAnswer, TWICE, Outlasted),
         oauth("no access token: 503 storm", Html503, FOREVER, Fails("MimecastUnavailable")),
         oauth("no access token: 401", FaultKind::status(401), FOREVER, Fails("Credentials")),
-        row("page token refused", At::Endpoint, RefusePageToken, ONCE, Reach::Windows, Outlasted).each_source(BODY),
-        row("page token refused on the third page", At::Endpoint, RefusePageToken, after(1), Reach::Windows, Outlasted)
-            .each_source(BODY),
-        row("stream token refused", At::Endpoint, RefuseSiemToken, ONCE, Reach::Streams, Reported("repeat")),
+        dense("page token refused", ONCE, Outlasted),
+        dense("page token refused on the third page", after(1), Outlasted),
+        dense("page token refused for ever", FOREVER, Fails("MimecastProtocol")),
+        row("a dead token", At::Endpoint, DeadToken, ONCE, Reach::Links, Postponed),
+        row("dead tokens between pages", At::Endpoint, DeadToken, after(12), Reach::Links, Postponed),
+        row("a token is empty", At::Endpoint, EmptyToken, ONCE, Reach::Links, FailsAlone("MimecastProtocol")),
+        row("tokens are empty", At::Endpoint, EmptyToken, FOREVER, Reach::Links, FailsAlone("MimecastProtocol")),
+        row("tokens are absent", At::Endpoint, AbsentToken, FOREVER, Reach::Links, FailsAlone("MimecastProtocol")),
+        row("tokens are null", At::Endpoint, NullToken, FOREVER, Reach::Links, FailsAlone("MimecastProtocol")),
+        row("tokens are repeated", At::Endpoint, RepeatedToken, FOREVER, Reach::Links, Outlasted),
+        row("stream token refused", At::Endpoint, RefuseSiemToken, ONCE, Reach::Files, Reported("repeat")),
+        // Asked once more with dates beside it, it is accepted.
+        row("stream token refused", At::Endpoint, RefuseSiemToken, ONCE, Reach::Links, Outlasted),
+        // In either form, of what a listing by date has just handed out.
+        row(
+            "stream tokens refused",
+            At::Endpoint,
+            RefuseSiemToken,
+            Calls { skip: 0, times: 20 },
+            Reach::Links,
+            FailsAlone("MimecastProtocol"),
+        ),
         Row::new("Mimecast", "stream token older than is kept", Strike::OldCheckpoint, Reach::Streams, Reported("gap")),
     ]
 }
@@ -163,6 +254,7 @@ fn tokens() -> Vec<Row> {
 /// Files and the links to them.
 fn files() -> Vec<Row> {
     let links = |name: &str, kind, calls, expect| row(name, At::Links, kind, calls, Reach::Links, expect);
+    let one = |name: &str, kind| row(name, At::OneFile, kind, FOREVER, Reach::Links, FailsAlone("MimecastUnavailable"));
     let poison = |name: &str, kind| Row::new("Mimecast", name, Strike::PoisonFile(kind), Reach::Streams, DeadLetter);
     vec![
         row("corrupt archive", At::Endpoint, CorruptZip, TWICE, Reach::Files, Outlasted),
@@ -175,6 +267,22 @@ fn files() -> Vec<Row> {
         links("file slow", SlowBody(Duration::from_secs(2)), ONCE, Outlasted),
         links("link expired", ExpiredLink, Calls { skip: 1, times: 2 }, Outlasted),
         links("link gone", FaultKind::status(404), TWICE, Outlasted),
+        links("file of HTML", Html200, TWICE, Outlasted),
+        links("file of an XML error on 200", Xml200, TWICE, Outlasted),
+        // Each is tried as often as anything that may pass, and that may take all of the run's time.
+        links("files of HTML without end", Html200, FOREVER, CutShort("MimecastUnavailable")).within(20),
+        links("links redirected", Redirect, FOREVER, Outlasted),
+        links("links redirected to themselves", RedirectToItself, FOREVER, Fails("MimecastUnavailable")),
+        one("a link redirected to itself", RedirectToItself),
+        one("a link gone for ever", FaultKind::status(404)),
+        one("a link expired for ever", ExpiredLink),
+        one("a file of 503 for ever", Html503),
+        one("a file of HTML for ever", Html200),
+        one("a link of status 300", FaultKind::status(300)),
+        one("a link of status 307 without a place", FaultKind::status(307)),
+        one("a link of status 401", FaultKind::status(401)),
+        one("a link of status 418", FaultKind::binding_expired()),
+        one("a link of status 451", FaultKind::status(451)),
         links("links expired for ever", ExpiredLink, FOREVER, Fails("MimecastUnavailable")),
         Row::new("Mimecast", "link listed twice", Strike::DuplicateLinks, Reach::Links, Outlasted),
         poison("file stays corrupt", CorruptZip),

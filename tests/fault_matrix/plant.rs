@@ -21,6 +21,13 @@ pub fn poison_file(mimecast: &Mimecast, subject: Subject) {
     }
 }
 
+/// More rows in one second than a page holds.
+pub fn dense_second(mimecast: &Mimecast, subject: Subject) -> Vec<String> {
+    let at = mimecast.now() - TimeDelta::hours(3);
+    let row = |number: usize| format!(r#"{{"id":"dense {number}"}}"#);
+    (0..30).map(row).inspect(|row| mimecast.push(subject.source, at, row)).collect()
+}
+
 /// A bad line with good ones before and behind it; what its dead letter holds.
 pub fn bad_line(mimecast: &Mimecast, subject: Subject, line: &[u8], expected: &mut Expected) -> Vec<u8> {
     let text = || String::from_utf8(line.to_vec()).unwrap();

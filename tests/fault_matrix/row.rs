@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use simulator::devo::Fault as DevoFault;
-use simulator::mimecast::FaultKind;
+use simulator::mimecast::{Doubts, FaultKind};
 
 use crate::subjects::Reach;
 use crate::support::aws::Fault as AwsFault;
@@ -35,6 +35,8 @@ pub enum Breadth {
 #[derive(Clone, Debug)]
 pub enum Strike {
     Mimecast(At, FaultKind, Calls),
+    /// Its calls, where more rows than a page holds are of one second.
+    DenseSecond(FaultKind, Calls),
     Devo(DevoFault),
     /// An operation of DynamoDB or Secrets Manager, and how many of its calls are struck.
     Aws(&'static str, AwsFault, usize),
@@ -47,6 +49,8 @@ pub enum Strike {
     /// The same, and there is one larger event.
     LargeEvent,
     DuplicateLinks,
+    /// The account differs from a calm one in this.
+    Doubts(Doubts),
     /// Mimecast's clock is so many seconds from ours.
     Clock(i64),
     /// The checkpoint is of eight days ago, and its token no longer good.
@@ -60,6 +64,8 @@ pub enum Strike {
 pub enum At {
     Endpoint,
     Links,
+    /// The links to one file, which is neither the first nor the last of its page.
+    OneFile,
     OAuth,
     /// The calls of one feed among several.
     Feed,

@@ -5,20 +5,28 @@ build no more than them.
 """
 
 COLLECTOR = ["-p", "collector", "--lib"]
+MIMECAST = ["-p", "mimecast", "--lib"]
+DIRECTORY = ["-p", "mimecast", "--test", "temporary_directory"]
 FUNCTIONS = ["-p", "functions", "--test", "end_to_end"]
 SIMULATION = ["-p", "simulation", "--test", "slice"]
-DEVO = ["-p", "devo", "--test", "syslog"]
 
 STORE = "shared/collector/src/store.rs"
 LEASE = "shared/collector/src/store/lease.rs"
 DELIVER = "shared/collector/src/deliver.rs"
 SEEN = "shared/collector/src/seen.rs"
-WINDOW = "shared/collector/src/window.rs"
-STREAM = "shared/collector/src/stream.rs"
-FILE = "shared/collector/src/stream/file.rs"
+WINDOW = "shared/collector/src/read/window.rs"
+ANSWER = "shared/collector/src/read/window/answer.rs"
+SECOND = "shared/collector/src/read/window/second.rs"
+ROWS = "shared/collector/src/read/window/rows.rs"
+STREAM = "shared/collector/src/read/stream.rs"
+LINKS = "shared/collector/src/read/stream/links.rs"
+ANSWERS = "shared/collector/src/read/stream/answers.rs"
+FILE = "shared/collector/src/read/file.rs"
 CLIENT = "shared/mimecast/src/client.rs"
+LISTING = "shared/mimecast/src/listing.rs"
+READ_ERROR = "shared/mimecast/src/error.rs"
 
-SEND = "let outcome = self.send(batch, &mut sent.marks, &mut refused).await;"
+SEND = "let outcome = self.send(part, &mut sent, &mut refused).await;"
 
 # (safeguard, file, text, instead, arguments, test)
 MUTATIONS = [
@@ -31,37 +39,54 @@ MUTATIONS = [
     ("a lease shuts others out", STORE, "OR lease_until < :now)", "OR lease_until < :now OR lease_until > :now)",
      COLLECTOR, "store::tests::one_holder_at_a_time"),
     ("the checkpoint moves after Devo has accepted", DELIVER, SEND,
-     "self.lease.commit(Commit { state: any.then_some(&portion.state), ..Commit::default() }, now).await?;\n" + SEND,
+     "self.lease.commit(Commit { state: batch.state.as_ref(), ..Commit::default() }, now).await?;\n" + SEND,
      FUNCTIONS, "bad_input::devo_faults_lose_nothing_and_repeat_nothing"),
     ("the same, found by the simulation", DELIVER, SEND,
-     "self.lease.commit(Commit { state: any.then_some(&portion.state), ..Commit::default() }, now).await?;\n" + SEND,
+     "self.lease.commit(Commit { state: batch.state.as_ref(), ..Commit::default() }, now).await?;\n" + SEND,
      SIMULATION, "every_promise_holds_for_every_seed"),
     ("marks are written after Devo has accepted", DELIVER, SEND,
-     "self.lease.commit(Commit { marks: portion.marks.clone(), ..Commit::default() }, now).await?;\n" + SEND,
+     "let early = Some(Marks { stamp: batch.stamp.clone(), marks: batch.marks.clone() });\n"
+     "self.lease.commit(Commit { marks: early, ..Commit::default() }, now).await?;\n" + SEND,
      FUNCTIONS, "bad_input::devo_faults_lose_nothing_and_repeat_nothing"),
-    ("what Devo took before it failed is recorded", DELIVER, "Commit { marks: vec![sent], dead", "Commit { marks: Vec::new(), dead",
+    ("what Devo took before it failed is recorded", DELIVER, "let marks = Marks { stamp: stamp(now), marks: sent };",
+     "let marks = Marks { stamp: stamp(now), marks: Vec::new() };",
      FUNCTIONS, "regressions::a_first_run_that_devo_cuts_short_repeats_nothing"),
     ("a dead letter is there before its mark", LEASE, "        // The state moves with the last one.\n",
      "        writes.reverse();\n", COLLECTOR, "store::tests::no_mark_is_written_before_the_dead_letter_it_stands_for"),
-    ("equal events are numbered", SEEN, "self.judge(numbered(hash, count))", "self.judge(numbered(hash, count * 0))",
+    ("equal events are numbered", SEEN, "let mark = numbered(hash, *count);", "let mark = numbered(hash, *count * 0);",
      COLLECTOR, "seen::tests::delivered_is_the_largest_reading"),
-    ("a page token keeps its page size", WINDOW, 'json!({"pageSize": size, "pageToken": token})',
-     'json!({"pageSize": self.page_size() + size * 0, "pageToken": token})',
-     FUNCTIONS, "windows::a_page_token_keeps_its_window_and_page_size"),
-    ("a window closes with its last page", WINDOW, "let goes_on = !rows.is_empty() || (missing", "let goes_on = false && (missing",
-     FUNCTIONS, "windows::a_page_token_keeps_its_window_and_page_size"),
-    ("moved rows are read again", WINDOW, "if !moved || self.doubts >= most {", "if !moved || self.doubts >= most || true {",
-     FUNCTIONS, "windows::late_rows_that_move_the_pages_double_nothing"),
-    ("a window begins an overlap earlier", WINDOW, "kept((begin - overlap).max(since)), end.min(", "kept(begin.max(since)), end.min(",
+    ("the second between two slices is in both", SEEN, "|| self.before.contains(&mark) || self.kept", "|| self.kept",
+     SIMULATION, "every_promise_holds_for_every_seed"),
+    ("a slice that overflows is cut", ANSWER, "&& page.total != Some(page.rows.len() as u64) {\n            return Ok(false);",
+     "&& page.total != Some(page.rows.len() as u64) {\n            return Ok(true);",
+     FUNCTIONS, "all_sources::small_pages_give_the_same"),
+    ("the pages of a second agree", SECOND, "if reading.agrees() || reading.broken", "if true || reading.broken",
+     SIMULATION, "every_promise_holds_for_every_seed"),
+    ("what is behind is read again", WINDOW, "unwrap_or(begin - overlap).max(since)).min(begin);",
+     "unwrap_or(begin - overlap).max(since)).max(begin);",
      FUNCTIONS, "incremental::late_events_within_the_overlap_arrive"),
-    ("a page of files closes when each is delivered", FILE, "answer.unfinished = Some(reason);", "drop((&answer, reason));",
-     FUNCTIONS, "regressions::links_refused_for_a_while_lose_no_file"),
-    ("a document that may be cut is asked for again", FILE, "&& self.may_ask_again(inner, mark)",
-     "&& self.may_ask_again(inner, mark) && false", FUNCTIONS, "regressions::a_plain_document_that_is_cut_on_its_way_is_asked_for_again"),
-    ("an answer that says nothing moves no start", STREAM, "(position.token.is_some() || !answer.unreadable)", "true",
-     FUNCTIONS, "regressions::an_empty_first_answer_is_not_taken_for_nothing"),
-    ("broken files are kept by their beginning", STREAM, "LARGEST_LETTER: u64 = 32 << 20", "LARGEST_LETTER: u64 = 1 << 40",
+    ("marks reach back to what is read again", ROWS, "map_or(slice.0, |again| again.min(slice.0));", "map_or(slice.0, |_| slice.0);",
+     SIMULATION, "every_promise_holds_for_every_seed"),
+    ("only an answer with a file gives a token", LINKS, "            if count > 0 {\n                last", "            if true {\n                last",
+     FUNCTIONS, "field_cases::streams::one_dead_answer_among_good_ones_loses_no_file"),
+    ("a feed is listed by date each day", STREAM, "listed.date_naive() != now.date_naive()\n", "false\n",
+     SIMULATION, "every_promise_holds_for_every_seed"),
+    ("a silent feed is listed by date", STREAM, ">= SILENCE", ">= SILENCE * 100", FUNCTIONS,
+     "field_cases::streams::a_file_that_no_token_shows_arrives_by_date"),
+    ("a file that cannot be had is that file's trouble", LINKS,
+     "if self.misses >= OUT_OF_REACH { Err(error.into()) } else { Ok(()) }", "Err(error.into())", FUNCTIONS, "field_cases::files::a_link_that_cannot_be_had_is_in_no_other_files_way"),
+    ("a file is gone on with where it was left", STREAM, "self.position.places.insert(place.clone(), file.place);",
+     "let _ = &place;", FUNCTIONS, "field_cases::streams::a_file_that_is_left_in_its_middle_for_others_is_gone_on_from"),
+    ("a document that may be cut is asked for again", LINKS, "let doubt = if whole || last", "let doubt = if true || whole || last",
+     FUNCTIONS, "regressions::a_plain_document_that_is_cut_on_its_way_is_asked_for_again"),
+    ("an answer that says nothing moves no start", ANSWERS, "if self.position.token.is_some() || !unreadable {",
+     "if true || !unreadable {", FUNCTIONS, "regressions::an_empty_first_answer_is_not_taken_for_nothing"),
+    ("broken files are kept by their beginning", FILE, "LARGEST_LETTER: u64 = 32 << 20", "LARGEST_LETTER: u64 = 1 << 40",
      FUNCTIONS, "hostile::a_large_file_that_stays_broken_is_a_dead_letter_with_its_beginning"),
+    ("a full disk is no broken file", READ_ERROR, "_ => Self::Local(error),", "_ => Self::Broken(error.to_string()),",
+     DIRECTORY, "a_temporary_directory_that_takes_nothing_makes_no_file_a_broken_one"),
+    ("a listing without its list is an error", LISTING, "if has_value { Ok(listing) }", "if has_value || true { Ok(listing) }",
+     MIMECAST, "listing::tests::an_answer_without_a_list_of_links_does_not_say_that_nothing_is_new"),
     ("redirects are not followed", CLIENT, ".redirect(reqwest::redirect::Policy::none())",
-     ".redirect(reqwest::redirect::Policy::default())", FUNCTIONS, "hostile::a_redirect_to_another_host_is_not_followed"),
+     ".redirect(reqwest::redirect::Policy::default())", FUNCTIONS, "hostile::a_redirect_to_another_host_gets_no_keys"),
 ]

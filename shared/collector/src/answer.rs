@@ -36,6 +36,12 @@ pub struct Answer {
     /// Time that is read again because Mimecast refused its own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Gap>,
+    /// When this source last gave anything, where this run found nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<DateTime<Utc>>,
+    /// What somebody should know though the run has not failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How an invocation ended.
@@ -89,6 +95,8 @@ mod tests {
             checkpoint: serde_json::json!({}),
             gap: None,
             repeat: None,
+            silent_since: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -112,6 +120,8 @@ mod tests {
             unknown_types: [("ai phish".to_owned(), 2)].into(),
             gap: Some(gap),
             repeat: Some(gap),
+            silent_since: Some(gap.from),
+            warnings: vec!["a file is missing".to_owned()],
             ..answer()
         };
         let text = serde_json::to_string(&full).unwrap();
@@ -119,7 +129,7 @@ mod tests {
         assert!(text.contains(r#""status":"more","#), "{text}");
         assert!(
             text.ends_with(&format!(
-                r#""lag_seconds":null,"unknown_types":{{"ai phish":2}},"checkpoint":{{}},"gap":{range},"repeat":{range}}}"#
+                r#""lag_seconds":null,"unknown_types":{{"ai phish":2}},"checkpoint":{{}},"gap":{range},"repeat":{range},"silent_since":"2026-01-01T00:00:00Z","warnings":["a file is missing"]}}"#
             )),
             "{text}"
         );

@@ -1,25 +1,20 @@
-//! From portions to Devo: batches per table, then one commit. Never the other way round.
-//!
-//! What is sent between two commits stays within one batch, so that is the most a crash can repeat.
+//! From a batch to Devo: lines per table, then one commit. Never the other way round.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
 use devo::Sink;
-use tokio::time::Instant;
+use mimecast::Client;
+use tokio::time::{Duration, Instant};
 
 use crate::Error;
 use crate::answer::Gap;
-use crate::portion::{DeadLetter, Event, Marks, Portion};
+use crate::outbox::{BATCH_BYTES, BATCH_LINES, Batch, Inbox};
+use crate::read::portion::{DeadLetter, Event, Place};
+use crate::read::time::stamp;
 use crate::seen::{Mark, UNMARKED};
-use crate::state::{State, stamp};
-use crate::store::{Commit, Lease};
+use crate::store::{Commit, Lease, Marks};
 
-/// Most lines that are sent between two commits.
-pub(crate) const BATCH_LINES: usize = 10_000;
-/// Most bytes, line ends included, that are sent between two commits.
-pub(crate) const BATCH_BYTES: usize = 8_000_000;
 /// The origin of a dead letter that is a whole line: Devo has refused it.
 pub(crate) const REFUSED: &str = "devo";
 
@@ -41,97 +36,87 @@ pub(crate) struct Counts {
     pub repeat: Option<Gap>,
     /// How late the latest row was.
     pub late_seconds: u64,
-}
-
-/// Portions read but not yet delivered.
-#[derive(Default)]
-pub(crate) struct Pending {
-    portion: Portion,
-    bytes: usize,
-    any: bool,
-}
-
-impl Pending {
-    pub fn add(&mut self, portion: Portion) {
-        self.any = true;
-        self.bytes += bytes(&portion);
-        self.portion.events.extend(portion.events);
-        self.portion.rejected.extend(portion.rejected);
-        self.portion.duplicates += portion.duplicates;
-        for group in portion.marks {
-            match self.portion.marks.iter_mut().find(|other| other.label == group.label && other.stamp == group.stamp) {
-                Some(other) => other.marks.extend(group.marks),
-                None => self.portion.marks.push(group),
-            }
-        }
-        self.portion.gap = portion.gap.or(self.portion.gap);
-        self.portion.repeat = portion.repeat.or(self.portion.repeat);
-        self.portion.late_seconds = portion.late_seconds.max(self.portion.late_seconds);
-        self.portion.state = portion.state;
-    }
-
-    /// Whether anything has been read, be it only that there is nothing.
-    pub fn any(&self) -> bool {
-        self.any
-    }
-
-    /// Whether `portion` still fits into the same batch.
-    pub fn fits(&self, portion: &Portion) -> bool {
-        let pieces = |portion: &Portion| portion.events.len() + portion.rejected.len();
-        pieces(&self.portion) + pieces(portion) <= BATCH_LINES && self.bytes + bytes(portion) <= BATCH_BYTES
-    }
-}
-
-fn bytes(portion: &Portion) -> usize {
-    let events: usize = portion.events.iter().map(|event| event.line.len() + 1).sum();
-    events + portion.rejected.iter().map(|letter| letter.raw.len()).sum::<usize>()
+    /// What the user has to know.
+    pub warnings: Vec<String>,
 }
 
 /// Where a run's deliveries go.
 pub(crate) struct Delivery<'a> {
     pub sink: &'a Sink,
+    /// Whose clock marks and dead letters go by.
+    pub client: &'a Client,
     pub lease: &'a mut Lease,
     pub until: Instant,
     pub counts: &'a mut Counts,
+    /// How long the last batch has taken.
+    pub took: Duration,
 }
 
-impl Delivery<'_> {
-    /// Sends what is pending and commits it; `release` gives the lease back with the last write.
+impl<'a> Delivery<'a> {
+    pub fn new(
+        sink: &'a Sink,
+        client: &'a Client,
+        lease: &'a mut Lease,
+        until: Instant,
+        counts: &'a mut Counts,
+    ) -> Self {
+        Self { sink, client, lease, until, counts, took: Duration::ZERO }
+    }
+
+    /// Delivers each batch that comes out, until the outbox is closed.
+    ///
+    /// # Errors
+    /// The first that a batch failed with.
+    pub async fn deliver_all(&mut self, mut inbox: Inbox) -> Result<(), Error> {
+        while let Some((batch, permit)) = inbox.next().await {
+            self.deliver(batch, false).await?;
+            drop(permit);
+        }
+        Ok(())
+    }
+
+    /// Sends a batch and commits it; `release` gives the lease back with the last write.
     ///
     /// # Errors
     /// `Devo`, after what it accepted before has been committed; `Checkpoint`.
-    pub async fn deliver(&mut self, pending: &mut Pending, now: DateTime<Utc>, release: bool) -> Result<(), Error> {
-        let Pending { portion, any, .. } = std::mem::take(pending);
+    pub async fn deliver(&mut self, batch: Batch, release: bool) -> Result<(), Error> {
+        let began = Instant::now();
+        let now = self.client.now();
         let mut refused = Vec::new();
-        let mut events = portion.events.as_slice();
+        let mut events = batch.events.as_slice();
         while !events.is_empty() {
-            let (batch, rest) = events.split_at(batch_size(events));
+            // More than one only where a single portion was larger than a batch.
+            let (part, rest) = events.split_at(batch_size(events));
             events = rest;
-            let mut sent = Marks { stamp: stamp(now), label: None, marks: Vec::new() };
-            let outcome = self.send(batch, &mut sent.marks, &mut refused).await;
-            sent.marks.retain(|mark| *mark != UNMARKED);
+            let mut sent = Vec::new();
+            let outcome = self.send(part, &mut sent, &mut refused).await;
+            sent.retain(|mark| *mark != UNMARKED);
             if outcome.is_err() || !events.is_empty() {
                 // The state stays, so that the rest is read again; what Devo has got is known by its marks. A run that fails
                 // ends here, so the lease goes back whatever was asked.
                 let dead = letters(std::mem::take(&mut refused));
+                let marks = Marks { stamp: stamp(now), marks: sent };
                 let release = outcome.is_err();
-                self.lease.commit(Commit { marks: vec![sent], dead: &dead, release, ..Commit::default() }, now).await?;
+                self.lease
+                    .commit(Commit { marks: Some(marks), dead: &dead, release, ..Commit::default() }, now)
+                    .await?;
                 self.counts.rejected += dead.len() as u64;
             }
             outcome?;
         }
-        let dead = [portion.rejected, letters(refused)].concat();
-        let state: Option<&State> = any.then_some(&portion.state);
-        self.counts.duplicates += portion.duplicates;
-        self.counts.gap = portion.gap.or(self.counts.gap);
-        self.counts.repeat = portion.repeat.or(self.counts.repeat);
-        self.counts.late_seconds = portion.late_seconds.max(self.counts.late_seconds);
+        let dead = [batch.rejected, letters(refused)].concat();
+        self.counts.duplicates += batch.duplicates;
+        self.counts.gap = batch.gap.or(self.counts.gap);
+        self.counts.repeat = batch.repeat.or(self.counts.repeat);
+        self.counts.late_seconds = batch.late_seconds.max(self.counts.late_seconds);
         self.counts.rejected += dead.len() as u64;
-        let commit = Commit { state, marks: portion.marks, dead: &dead, release, ..Commit::default() };
+        let marks = Some(Marks { stamp: batch.stamp, marks: batch.marks });
+        let commit = Commit { state: batch.state.as_ref(), marks, dead: &dead, release, ..Commit::default() };
         self.lease.commit(commit, now).await?;
-        if any {
-            self.lease.state = portion.state;
+        if let Some(state) = batch.state {
+            self.lease.state = state;
         }
+        self.took = began.elapsed();
         Ok(())
     }
 
@@ -169,7 +154,7 @@ impl Delivery<'_> {
             self.counts.events = self.counts.events.saturating_sub(1);
             self.counts.bytes = self.counts.bytes.saturating_sub(event.line.len() as u64 + 1);
             let (raw, table, origin) = (event.line.clone(), table.to_string(), REFUSED.to_owned());
-            refused.push((event.mark, DeadLetter { raw, reason, table, origin, header: None }));
+            refused.push((event.mark, DeadLetter { raw, reason, table, origin, place: Place::default() }));
         }
         delivery.failure.map_or(Ok(()), |error| Err(error.into()))
     }

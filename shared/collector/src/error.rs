@@ -74,13 +74,14 @@ impl Error {
         match self {
             Self::Configuration(_) => ErrorType::Configuration,
             Self::Mimecast(error) => match error {
-                mimecast::Error::Configuration(_) => ErrorType::Configuration,
+                mimecast::Error::Configuration(_) | mimecast::Error::Local(_) => ErrorType::Configuration,
                 mimecast::Error::Credentials(_) => ErrorType::Credentials,
                 mimecast::Error::Permission(_) => ErrorType::Permission,
                 mimecast::Error::RateLimited { .. } => ErrorType::RateLimited,
-                mimecast::Error::Unavailable(_) | mimecast::Error::LinkGone(_) => ErrorType::MimecastUnavailable,
+                mimecast::Error::Unavailable(_) | mimecast::Error::LinkRefused(_) => ErrorType::MimecastUnavailable,
                 mimecast::Error::Protocol(_)
                 | mimecast::Error::TokenRefused(_)
+                | mimecast::Error::BadRequest(_)
                 | mimecast::Error::Unreadable { .. } => ErrorType::MimecastProtocol,
             },
             Self::Devo(error) => match error {
@@ -174,7 +175,9 @@ mod tests {
             (M::Permission(text()).into(), "Permission"),
             (M::RateLimited { wait: Duration::from_secs(90), message: text() }.into(), "RateLimited"),
             (M::Unavailable(text()).into(), "MimecastUnavailable"),
-            (M::LinkGone(text()).into(), "MimecastUnavailable"),
+            (M::LinkRefused(text()).into(), "MimecastUnavailable"),
+            (M::Local(text()).into(), "Configuration"),
+            (M::BadRequest(text()).into(), "MimecastProtocol"),
             (M::Protocol(text()).into(), "MimecastProtocol"),
             (M::TokenRefused(text()).into(), "MimecastProtocol"),
             (M::Unreadable { raw: "raw body".into(), reason: text() }.into(), "MimecastProtocol"),

@@ -1,8 +1,9 @@
 //! The run: from a source's description to events accepted by Devo, and a checkpoint that says so.
 //!
 //! ```text
-//! invocation -> settings + secrets -> lease + checkpoint -> pages or files -> new events -> batches -> accepted -> commit
-//!  (lambda)       (collector)           (store)        (window stream snapshot) (seen)     (deliver)            (store)
+//! invocation -> settings + secrets -> lease + state -> slices or files -> new or known? -> outbox: batch -> send -> commit
+//!  (lambda)        (collector)           (store)            (read)             (seen)          (outbox)    (deliver) (store)
+//!                                                              ^ several side by side, in order     (one batch, beside reading)
 //! ```
 //!
 //! `run` is that line; each other module is one of its stations. What a source looks like is told by `functions/`, how
@@ -15,20 +16,17 @@ mod error;
 mod invocation;
 mod lambda;
 mod logging;
-mod portion;
-mod reader;
+mod outbox;
+mod read;
 mod replay;
 mod report;
 mod run;
 mod secrets;
 mod seen;
 mod settings;
-mod snapshot;
 pub mod source;
 mod state;
 mod store;
-mod stream;
-mod window;
 
 pub use answer::{Answer, Gap, Status};
 pub use collector::Collector;

@@ -8,19 +8,23 @@ mod content;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use chrono::TimeDelta;
 use devo::Sink;
+use mimecast::ReadError;
 use tokio::time::{Duration, Instant};
 
 use crate::Collector;
-use crate::deliver::{BATCH_BYTES, BATCH_LINES, Counts, Delivery, REFUSED, batch_size};
-use crate::portion::{DeadLetter, Marks, Portion};
-use crate::reader::Task;
+use crate::deliver::{Counts, Delivery, REFUSED, batch_size};
+use crate::outbox::{BATCH_BYTES, BATCH_LINES};
+use crate::read::file::{Opened, Shelf};
+use crate::read::portion::{DeadLetter, Portion};
+use crate::read::task::Task;
+use crate::read::time::stamp;
 use crate::run::{LEASE_MARGIN, keep};
-use crate::seen::{Mark, Seen};
-use crate::source::{Kind, Source};
-use crate::state::{State, stamp};
-use crate::store::{Commit, Key, Lease, Letter, Store};
-use crate::stream::StreamReader;
+use crate::seen::{Mark, Seen, name_hash};
+use crate::source::{Ask, Kind, Source, Stream};
+use crate::state::State;
+use crate::store::{Commit, Key, Lease, Letter, Marks};
 use crate::{Error, Status};
 use content::{Content, Line};
 
@@ -62,8 +66,6 @@ struct Ready<'a> {
 struct Replay<'a> {
     task: Task<'a>,
     tenant: &'a str,
-    store: &'a Store,
-    key: Key,
     /// `None`: nothing is sent or written, only counted.
     lease: Option<Lease>,
     sink: &'a Sink,
@@ -109,12 +111,11 @@ impl Collector {
                 };
                 Some(lease)
             };
-            let task = Task { source, settings: &self.settings, client: &account.mimecast, until, backfill: None };
+            let (settings, client, store, key) = (&self.settings, &account.mimecast, &self.store, &key);
+            let task = Task { source, settings, client, until, backfill: None, store, key };
             let mut replay = Replay {
                 task,
                 tenant,
-                store: &self.store,
-                key,
                 lease,
                 sink: &account.sink,
                 until,
@@ -142,19 +143,16 @@ impl Collector {
 
 impl<'a> Replay<'a> {
     async fn letters(&mut self, letters: &[&'a Letter]) -> Result<Status, Error> {
-        let mut reader = match &self.task.source.kind {
-            Kind::Stream(spec) => Some(StreamReader::replay(self.task, spec)),
-            Kind::Window(_) | Kind::Snapshot(_) => None,
-        };
-        if let Some(reader) = &reader {
-            self.seen = self.store.seen(&self.key, &stamp(reader.horizon()), |_| true).await?;
+        if let Kind::Stream(spec) = &self.task.source.kind {
+            // Marks of files are kept a day longer than the files.
+            self.seen = self.task.seen(&stamp(self.task.client.now() - spec.keeps - TimeDelta::days(1))).await?;
         }
         for letter in letters {
             if Instant::now() >= self.until {
                 self.flush(true).await?;
                 return Ok(Status::More);
             }
-            if let Err(reason) = self.letter(letter, reader.as_mut()).await? {
+            if let Err(reason) = self.letter(letter).await? {
                 self.done.kept.insert(letter.id.clone(), reason);
             }
         }
@@ -163,11 +161,7 @@ impl<'a> Replay<'a> {
     }
 
     /// Takes a letter up, or says why it stays.
-    async fn letter(
-        &mut self,
-        letter: &'a Letter,
-        reader: Option<&mut StreamReader<'a>>,
-    ) -> Result<Result<(), String>, Error> {
+    async fn letter(&mut self, letter: &'a Letter) -> Result<Result<(), String>, Error> {
         if letter.is_rest() {
             return self.line(letter, Line::default()).await.map(Ok);
         }
@@ -175,24 +169,21 @@ impl<'a> Replay<'a> {
             return Ok(Err("not whole: a crash has left it, and it was written again".to_owned()));
         }
         // Gone in the meantime?
-        let Some((raw, header)) = self.store.raw(self.tenant, self.task.source.name, letter).await? else {
+        let Some((raw, header)) = self.task.store.raw(self.tenant, self.task.source.name, letter).await? else {
             return Ok(Ok(()));
         };
-        let content = match (&self.task.source.kind, reader) {
+        let content = match &self.task.source.kind {
             _ if letter.origin == REFUSED => content::refused(letter, raw),
-            (Kind::Window(spec), _) => content::window(&self.task, spec, letter, raw),
-            (Kind::Snapshot(spec), _) => {
+            Kind::Window(spec) => content::window(&self.task, spec, letter, raw),
+            Kind::Snapshot(spec) => {
                 let none = State::default();
                 let state = self.lease.as_ref().map_or(&none, |lease| &lease.state);
                 content::snapshot(&self.task, spec, letter, raw, state)
             }
-            (Kind::Stream(spec), Some(reader)) => {
-                match content::stream(&self.task, spec, letter, raw, header, reader, &mut self.seen) {
-                    Ok(Content::Files(files)) => return self.files(letter, files, reader).await,
-                    other => other,
-                }
-            }
-            (Kind::Stream(_), None) => return Ok(Ok(())),
+            Kind::Stream(spec) => match content::stream(&self.task, spec, letter, raw, header, &mut self.seen) {
+                Ok(Content::Files(files)) => return self.files(letter, spec, files).await,
+                other => other,
+            },
         };
         match content {
             Err(reason) => Ok(Err(reason)),
@@ -201,7 +192,7 @@ impl<'a> Replay<'a> {
                 // What is in the batch may be in the page too.
                 self.flush(false).await?;
                 let wanted: HashSet<Mark> = page.marks();
-                let known = self.store.seen(&self.key, &page.stamp(), |mark| wanted.contains(mark)).await?;
+                let known = self.task.store.seen(self.task.key, &page.stamp(), |mark| wanted.contains(mark)).await?;
                 match page.portion(&self.task, known) {
                     Err(reason) => Ok(Err(reason)),
                     Ok(portion) => {
@@ -225,19 +216,34 @@ impl<'a> Replay<'a> {
     async fn files(
         &mut self,
         letter: &'a Letter,
-        mut files: content::Files,
-        reader: &mut StreamReader<'a>,
+        spec: &Stream,
+        files: content::Files,
     ) -> Result<Result<(), String>, Error> {
+        let content::Files { feed, mut archive, files, raw } = files;
+        let task = self.task;
+        let mut shelf = Shelf::new(&task, spec, &feed);
+        shelf.replays = true;
         let alone = files.len() == 1;
-        let mut bad = Vec::new();
-        let mut taken = false;
-        while let Some(next) = files.next(reader, &mut self.seen) {
-            if let Err(reason) = next {
-                bad.push(files.letter(letter, reason));
-                continue;
-            }
+        let (mut bad, mut taken) = (Vec::new(), false);
+        for (index, name) in files {
+            let link = matches!(feed.ask, Ask::Links { .. }).then(|| name_hash(&name));
+            let opened = archive.extract(index).and_then(|file| shelf.tell(&name, link, file, &self.seen));
+            let mut file = match opened {
+                Ok(Opened::File(file)) => file,
+                Ok(Opened::Known | Opened::Empty) => {
+                    taken = true;
+                    continue;
+                }
+                Ok(Opened::Unreadable(_, reason)) | Err(ReadError::Broken(reason)) => {
+                    bad.extend(shelf.letter(&name, raw.clone(), reason).rejected);
+                    continue;
+                }
+                Err(error) => return Err(mimecast::Error::from(error).into()),
+            };
+            taken = true;
+            self.seen.begin();
             let mut first = true;
-            while let Some(portion) = reader.go_on(&files.feed, &mut self.seen)? {
+            while let Some(portion) = shelf.portion(&mut file, &mut self.seen).map_err(mimecast::Error::from)? {
                 if std::mem::take(&mut first) && alone && portion.events.is_empty() && portion.duplicates == 0 {
                     if let Some(DeadLetter { reason, .. }) = portion.rejected.into_iter().next() {
                         return Ok(Err(reason));
@@ -246,7 +252,6 @@ impl<'a> Replay<'a> {
                 }
                 self.add(letter, portion, false).await?;
             }
-            taken = true;
         }
         match (taken, bad.first()) {
             (false, Some(DeadLetter { reason, .. })) => Ok(Err(reason.clone())),
@@ -266,7 +271,7 @@ impl<'a> Replay<'a> {
             }
             let events: Vec<_> = portion.events.drain(..count).collect();
             let marks = events.iter().map(|event| event.mark).collect();
-            let part = Portion { marks: vec![self.marks(marks)], events, ..Portion::default() };
+            let part = Portion { marks, events, ..Portion::default() };
             self.push(Ready { letter, portion: part, line: false, sent: None, last: false }).await?;
         }
     }
@@ -298,7 +303,7 @@ impl<'a> Replay<'a> {
         let events: Vec<_> = batch.iter().flat_map(|ready| ready.portion.events.iter().cloned()).collect();
         let mut state = lease.state.clone();
         let (mut sent, mut refused) = (Vec::new(), Vec::new());
-        let mut delivery = Delivery { sink: self.sink, lease, until: self.until, counts: &mut self.counts };
+        let mut delivery = Delivery::new(self.sink, self.task.client, lease, self.until, &mut self.counts);
         let outcome = match events.is_empty() {
             true => Ok(()),
             false => delivery.send(&events, &mut sent, &mut refused).await,
@@ -307,6 +312,7 @@ impl<'a> Replay<'a> {
         let mut refused: HashMap<Mark, DeadLetter> = refused.into_iter().collect();
         let mut commit = Commit { release: release || outcome.is_err(), ..Commit::default() };
         let (mut dead, mut settled, mut unfinished) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut known = Vec::new();
         for ready in &batch {
             let marks: Vec<Mark> = ready.portion.events.iter().map(|event| event.mark).collect();
             let mut against = marks.iter().filter_map(|mark| refused.remove(mark));
@@ -320,13 +326,12 @@ impl<'a> Replay<'a> {
             let whole = marks.iter().all(|mark| sent.contains(mark));
             if !whole || unfinished.contains(&ready.letter.id) {
                 unfinished.insert(&ready.letter.id);
-                let got: Vec<Mark> = marks.into_iter().filter(|mark| sent.contains(mark)).collect();
-                if !ready.line && !got.is_empty() {
-                    commit.marks.push(Marks { stamp: stamp(now), label: None, marks: got });
+                if !ready.line {
+                    known.extend(marks.into_iter().filter(|mark| sent.contains(mark)));
                 }
                 continue;
             }
-            commit.marks.extend(ready.portion.marks.iter().cloned());
+            known.extend(&ready.portion.marks);
             dead.extend(ready.portion.rejected.iter().cloned());
             if let Some((id, content)) = ready.sent.clone() {
                 state.sent.insert(id, content);
@@ -337,16 +342,13 @@ impl<'a> Replay<'a> {
             settled.push(ready);
         }
         commit.dead = &dead;
+        commit.marks = Some(Marks { stamp: stamp(now), marks: known });
         commit.state = (state != delivery.lease.state).then_some(&state);
         delivery.lease.commit(commit, now).await?;
         delivery.lease.state = state;
         self.done.rejected += dead.len() as u64;
         settled.into_iter().for_each(|ready| self.done.take(ready));
         outcome
-    }
-
-    fn marks(&self, marks: Vec<Mark>) -> Marks {
-        Marks { stamp: stamp(self.task.client.now()), label: None, marks }
     }
 }
 

@@ -17,6 +17,8 @@ use crate::{Answer, Error, Status};
 /// How Devo knows this collector.
 const NAME: &str = "mimecast-devo";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Seconds without anything new that are worth a metric.
+const SILENCE: u64 = 3600;
 
 /// One invocation, over.
 pub(crate) struct Report<'a> {
@@ -46,6 +48,8 @@ impl Report<'_> {
             ("DevoRefusals", "Count", counts.refusals),
             ("GapSeconds", "Seconds", self.gap_seconds()),
             ("LateSeconds", "Seconds", counts.late_seconds),
+            ("Warnings", "Count", counts.warnings.len() as u64),
+            ("SilentSeconds", "Seconds", self.silent_seconds(now)),
         ];
         let mut metrics: Vec<(&str, &str, Value)> =
             counted.into_iter().filter(|(.., n)| *n > 0).map(|(name, unit, n)| (name, unit, n.into())).collect();
@@ -126,6 +130,13 @@ impl Report<'_> {
             Ok(answer) => answer.status.as_str(),
             Err(error) => error.error_type().as_str(),
         }
+    }
+
+    /// How long the source has given nothing, from an hour on.
+    fn silent_seconds(&self, now: DateTime<Utc>) -> u64 {
+        let since = self.outcome.ok().and_then(|answer| answer.silent_since);
+        let seconds = since.map_or(0, |since| (now - since).num_seconds());
+        u64::try_from(seconds).ok().filter(|seconds| *seconds >= SILENCE).unwrap_or_default()
     }
 
     fn gap_seconds(&self) -> u64 {

@@ -1,24 +1,28 @@
 //! The run: one source of one tenant, from the lease to the answer, in one straight line.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use devo::Sink;
-use mimecast::{Client, Clock};
-use tokio::time::{Duration, Instant};
+use mimecast::{Client, Clock, Error as Upstream};
+use tokio::time::error::Elapsed;
+use tokio::time::{Duration, Instant, timeout_at};
 
 use crate::answer::{Answer, Status};
-use crate::deliver::{Counts, Delivery, Pending};
+use crate::deliver::{Counts, Delivery};
 use crate::invocation::Backfill;
-use crate::reader::{Reader, Task};
-use crate::seen::Seen;
+use crate::outbox::{self, Batch, Rest};
+use crate::read::read;
+use crate::read::task::Task;
 use crate::source::{Kind, Source};
 use crate::state::State;
-use crate::store::{Commit, Key, Lease, Store};
+use crate::store::{Key, Lease, Store};
 use crate::{Error, Settings};
 
 /// The lease outlives its holder's deadline by this: what was on its way at the deadline is over by then.
 pub(crate) const LEASE_MARGIN: TimeDelta = TimeDelta::seconds(20);
 /// How long marks of a time window are kept: longer than a source may reasonably stand still.
 const KEEP_WINDOW_MARKS: TimeDelta = TimeDelta::days(90);
+/// What a reader is given beyond its requests' end, so that a request's own error, which says more, comes first.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// What a run works with.
 pub(crate) struct Run<'a> {
@@ -34,68 +38,44 @@ pub(crate) struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Fetch, drop the known, send, accepted, then one commit; until caught up or near the deadline. Adds to `counts`.
+    /// Reads, while what has been read is sent and committed, until caught up or near the deadline. Adds to `counts`.
     pub async fn run(&self, counts: &mut Counts) -> Result<Answer, Error> {
-        let Some(mut lease) = self.acquire().await? else { return Ok(self.busy()) };
-        let (fetch_until, send_until) = self.limits();
-        let task = Task {
-            source: self.source,
-            settings: self.settings,
-            client: &self.mimecast,
-            until: fetch_until,
-            backfill: self.backfill,
+        let key = Key::new(self.tenant, self.source.name, self.backfill, keep(self.source));
+        let Some(mut lease) = self.acquire(&key).await? else { return Ok(self.busy()) };
+        let (read_until, send_until) = self.limits();
+        let task = self.task(&key, read_until);
+        let state = lease.state.clone();
+        let (outbox, inbox) = outbox::open(state.clone());
+        let mut delivery = Delivery::new(self.sink, &self.mimecast, &mut lease, send_until, counts);
+
+        let mut delivering = Box::pin(delivery.deliver_all(inbox));
+        let ended = tokio::select! {
+            biased;
+            // As long as the outbox is open it ends by an error only.
+            delivered = &mut delivering => delivered.map(|()| Ok(Ok(())))?,
+            ended = timeout_at(read_until + GRACE, read(&task, &state, &outbox)) => ended,
         };
-        let mut reader = Reader::new(task, lease.state.clone());
-        let mut seen = match self.prepare(&mut reader, &mut lease).await {
-            Ok(seen) => seen,
-            Err(error) => {
-                // Nothing has been done, so nobody need wait for the lease to end.
-                lease.commit(Commit { release: true, ..Commit::default() }, self.now()).await.ok();
-                return Err(error);
-            }
-        };
-        let mut pending = Pending::default();
-        let mut delivery = Delivery { sink: self.sink, lease: &mut lease, until: send_until, counts };
-        let ended = loop {
-            if Instant::now() >= fetch_until {
-                break Ok(Status::More);
-            }
-            match reader.next(&mut seen).await {
-                Ok(Some(portion)) => {
-                    if !pending.fits(&portion) {
-                        delivery.deliver(&mut pending, self.now(), false).await?;
-                    }
-                    pending.add(portion);
-                }
-                Ok(None) => break Ok(Status::CaughtUp),
-                Err(error) => break self.cut_short(error, &pending, delivery.counts, fetch_until),
-            }
-        };
-        delivery.deliver(&mut pending, self.now(), true).await?;
-        // A deadline that only cut short the search for a readable page is not what went wrong.
-        let ended = match reader.trouble() {
-            Some(reason) => Err(mimecast::Error::Protocol(reason.to_owned()).into()),
-            None => ended,
-        };
-        Ok(self.answer(ended?, counts, &lease.state))
+        let rest = outbox.close();
+        delivering.await?;
+
+        let Rest { batch, progress, stuck, warnings } = rest;
+        // What would not arrive in time is read again.
+        let in_time = Instant::now() + delivery.took <= send_until;
+        delivery.counts.warnings = warnings;
+        delivery.deliver(if in_time { batch } else { Batch::default() }, true).await?;
+        let status = status(ended, progress || counts.batches > 0, stuck, read_until)?;
+        Ok(self.answer(if in_time { status } else { Status::More }, counts, &lease.state))
     }
 
-    async fn acquire(&self) -> Result<Option<Lease>, Error> {
-        let key = Key::new(self.tenant, self.source.name, self.backfill, keep(self.source));
+    async fn acquire(&self, key: &Key) -> Result<Option<Lease>, Error> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let now = self.clock.now();
-        self.store.acquire(key, &uuid::Uuid::new_v4().to_string(), now, now + left + LEASE_MARGIN).await
+        self.store.acquire(key.clone(), &uuid::Uuid::new_v4().to_string(), now, now + left + LEASE_MARGIN).await
     }
 
-    /// What has to be known before the first request: where the source begins, and what has been delivered already.
-    async fn prepare(&self, reader: &mut Reader<'_>, lease: &mut Lease) -> Result<Seen, Error> {
-        if let Some(state) = reader.begin() {
-            lease.commit(Commit { state: Some(&state), ..Commit::default() }, self.now()).await?;
-        }
-        match reader.horizon() {
-            Some(stamp) => lease.seen(&stamp).await,
-            None => Ok(Seen::default()),
-        }
+    fn task<'a>(&'a self, key: &'a Key, until: Instant) -> Task<'a> {
+        let Self { source, settings, backfill, store, mimecast, .. } = self;
+        Task { source, settings, client: mimecast, until, backfill: *backfill, store, key }
     }
 
     /// Until when requests to Mimecast may last, and until when sends to Devo: the rest is for what comes after.
@@ -105,27 +85,8 @@ impl Run<'_> {
         (self.deadline - reserve, self.deadline - reserve / 3)
     }
 
-    /// A wait or a request that the deadline cut short is no failure where something has been got done.
-    fn cut_short(
-        &self,
-        error: mimecast::Error,
-        pending: &Pending,
-        counts: &Counts,
-        fetch_until: Instant,
-    ) -> Result<Status, Error> {
-        let progress = counts.batches > 0 || pending.any();
-        match error {
-            mimecast::Error::RateLimited { .. } if progress => Ok(Status::More),
-            mimecast::Error::Unavailable(_)
-                if progress && Instant::now() + Duration::from_millis(100) >= fetch_until =>
-            {
-                Ok(Status::More)
-            }
-            error => Err(error.into()),
-        }
-    }
-
     fn answer(&self, status: Status, counts: &Counts, state: &State) -> Answer {
+        let now = self.mimecast.now();
         let collected_to = match &self.source.kind {
             Kind::Window(_) => state.windows.closed_to,
             Kind::Stream(stream) => {
@@ -143,11 +104,13 @@ impl Run<'_> {
             rejected: counts.rejected,
             requests: counts.calls.requests(),
             batches: counts.batches,
-            lag_seconds: collected_to.map(|instant| (self.now() - instant).num_seconds().max(0)),
+            lag_seconds: collected_to.map(|instant| (now - instant).num_seconds().max(0)),
             unknown_types: counts.unknown_types.clone(),
             checkpoint: serde_json::to_value(state).unwrap_or_default(),
             gap: counts.gap,
             repeat: counts.repeat,
+            silent_since: state.gave().filter(|_| counts.events == 0),
+            warnings: counts.warnings.clone(),
         }
     }
 
@@ -155,10 +118,29 @@ impl Run<'_> {
         let answer = self.answer(Status::Busy, &Counts::default(), &State::default());
         Answer { lag_seconds: None, ..answer }
     }
+}
 
-    /// Mimecast's time, by which windows end and marks are found again. Only the lease goes by our own clock.
-    fn now(&self) -> DateTime<Utc> {
-        self.mimecast.now()
+/// How the reading has ended. A wait or a request that the deadline cut short is no failure where something has been got
+/// done; `stuck`: but where the search for a readable answer was cut short, that is what went wrong.
+fn status(
+    ended: Result<Result<(), Error>, Elapsed>,
+    progress: bool,
+    stuck: Option<String>,
+    read_until: Instant,
+) -> Result<Status, Error> {
+    if let Some(reason) = stuck {
+        return Err(Upstream::Protocol(reason).into());
+    }
+    match ended {
+        Ok(Ok(())) => Ok(Status::CaughtUp),
+        Ok(Err(Error::Mimecast(Upstream::RateLimited { .. }))) | Err(_) if progress => Ok(Status::More),
+        Ok(Err(Error::Mimecast(Upstream::Unavailable(_))))
+            if progress && Instant::now() + Duration::from_millis(100) >= read_until =>
+        {
+            Ok(Status::More)
+        }
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(Upstream::Unavailable("the time was over before anything had been read".to_owned()).into()),
     }
 }
 

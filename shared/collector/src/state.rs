@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-/// The form of [`State`] that this version writes. A newer one is refused, an older one is read. A member that older versions
-/// may pass over and lose, as `late`, is no new form: so one can go back to them.
-pub(crate) const VERSION: i64 = 1;
+/// The form of [`State`] that this version writes. A newer one is refused, an older one is read.
+///
+/// Form 1 had an open window with its page token and one half-delivered file per feed. The window is read again from its
+/// start, which repeats nothing, as its rows are known by their marks.
+pub(crate) const VERSION: i64 = 2;
 
 /// How far a source has been collected. Only the part of its kind is used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +27,13 @@ pub(crate) struct State {
     pub finished: bool,
 }
 
+impl State {
+    /// When the source last gave anything; `None` where it never has, or has no such memory.
+    pub fn gave(&self) -> Option<DateTime<Utc>> {
+        self.streams.values().map(|position| position.gave).max().unwrap_or(self.windows.gave)
+    }
+}
+
 /// A source read by time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -35,11 +44,21 @@ pub(crate) struct Windows {
     /// Everything before this instant has been collected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closed_to: Option<DateTime<Utc>>,
-    /// The window being read.
+    /// Everything before this instant has been read at an age of `OVERLAP` or more: rows that came late are there too.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub open: Option<Open>,
-    /// How many readings there have been: each has a name of its own.
-    pub readings: u64,
+    pub reread_to: Option<DateTime<Utc>>,
+    /// How many requests it takes to read all of `OVERLAP` again, as far as that has been seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub again: Option<i64>,
+    /// Seconds of a slice whose rows fit into one answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<i64>,
+    /// A second that could be read: where another cannot, it tells a broken row from broken answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readable: Option<DateTime<Utc>>,
+    /// When a new row was last found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gave: Option<DateTime<Utc>>,
     /// The latest row of the last days.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<Late>,
@@ -68,53 +87,83 @@ impl Windows {
     }
 }
 
-/// A window being read, `[from, to)`. Its page token belongs to it alone and goes with it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Open {
-    pub from: DateTime<Utc>,
-    pub to: DateTime<Utc>,
-    /// The token of the next page and the page size it was made for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub page: Option<(String, u32)>,
-    /// Rows read so far in this reading.
-    #[serde(default)]
-    pub rows: u64,
-    /// `totalCount` of the last page: another one means that rows have moved since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub total: Option<u64>,
-    /// The number of this reading.
-    #[serde(default)]
-    pub reading: u64,
-    /// Read once more, because rows were missing the first time.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reread: bool,
-}
-
-impl Open {
-    /// Names this reading in the items that remember its rows.
-    pub fn label(&self) -> String {
-        format!("{}/{}/{}", stamp(self.from), stamp(self.to), self.reading)
-    }
-}
-
-/// A stream: the token that the next request sends, and how far the answer to it has been delivered.
+/// A stream: how far its files have been delivered, and what to ask next.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, from = "StoredPosition")]
 pub(crate) struct Position {
+    /// The token of the last answer that gave a file. Only a hint: see `read::stream`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// The file being delivered, by mark, and how many of its events have been.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<(String, u64)>,
-    /// Since when a file of the answer cannot be had by fresh links.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gone: Option<DateTime<Utc>>,
+    /// Files of which a part has been delivered, by mark: how many of their events.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub places: BTreeMap<String, u64>,
+    /// Files that could not be had, by path, and since when. They are tried again for as long as Mimecast lists them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aside: BTreeMap<String, DateTime<Utc>>,
     /// The API had nothing more at this instant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caught_up: Option<DateTime<Utc>>,
+    /// When it was last asked by date, without a token, to the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listed: Option<DateTime<Utc>>,
+    /// Where collecting began: no listing by date goes back further.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<DateTime<Utc>>,
+    /// When the last file came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gave: Option<DateTime<Utc>>,
+    /// The API insists on an end date without a token, or on dates beside one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub wants_end: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub wants_dates: bool,
 }
 
-/// An instant in whole seconds, in a form that sorts as text.
-pub(crate) fn stamp(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%dT%H:%M:%SZ").to_string()
+/// [`Position`] as any version has stored it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredPosition {
+    token: Option<String>,
+    places: BTreeMap<String, u64>,
+    /// Form 1: the one file of which a part has been delivered.
+    file: Option<(String, u64)>,
+    aside: BTreeMap<String, DateTime<Utc>>,
+    caught_up: Option<DateTime<Utc>>,
+    listed: Option<DateTime<Utc>>,
+    since: Option<DateTime<Utc>>,
+    gave: Option<DateTime<Utc>>,
+    wants_end: bool,
+    wants_dates: bool,
+}
+
+impl From<StoredPosition> for Position {
+    fn from(stored: StoredPosition) -> Self {
+        let StoredPosition { token, mut places, file, aside, caught_up, listed, since, gave, wants_end, wants_dates } =
+            stored;
+        places.extend(file);
+        // An earlier version stored whatever token it was given; an empty one is refused for ever.
+        let token = token.filter(|token| !token.trim().is_empty());
+        Self { token, places, aside, caught_up, listed, since, gave, wants_end, wants_dates }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn form_1_is_read_and_gone_on_from() {
+        let form_1 = r#"{"windows":{"since":"2026-01-01T00:00:00Z","closed_to":"2026-01-02T00:00:00Z","readings":7,
+            "open":{"from":"2026-01-01T23:45:00Z","to":"2026-01-02T00:05:00Z","page":["t",500],"rows":500,"reading":7}},
+            "streams":{"av":{"token":"t","file":["00ff",12],"gone":"2026-01-01T00:00:00Z"},"process":{"token":""}}}"#;
+        let state: State = serde_json::from_str(form_1).unwrap();
+        assert_eq!(state.windows.closed_to.unwrap().to_rfc3339(), "2026-01-02T00:00:00+00:00");
+        assert_eq!((state.windows.reread_to, state.windows.span), (None, None));
+        assert_eq!(state.streams["av"].places, [("00ff".to_owned(), 12)].into());
+        assert_eq!(state.streams["av"].token.as_deref(), Some("t"));
+        assert_eq!(state.streams["process"].token, None);
+        let form_2 = serde_json::to_string(&state).unwrap();
+        assert!(!form_2.contains("open") && !form_2.contains("readings"), "{form_2}");
+        assert_eq!(serde_json::from_str::<State>(&form_2).unwrap(), state);
+    }
 }

@@ -26,7 +26,7 @@ use crate::{Backfill, Error};
 /// The sort key of the live run's checkpoint, and how those of backfills begin.
 const CHECKPOINT: &str = "checkpoint";
 const BACKFILL: &str = "backfill#";
-pub(crate) use lease::{Commit, Lease};
+pub(crate) use lease::{Commit, Lease, Marks};
 pub use letters::Letter;
 pub use overview::{BackfillOverview, Overview};
 
@@ -162,18 +162,17 @@ impl Store {
 
     /// Those marks under `key` from `stamp` on that are `wanted`.
     pub(crate) async fn seen(&self, key: &Key, stamp: &str, wanted: impl Fn(&Mark) -> bool) -> Result<Seen, Error> {
-        let mut seen = Seen::default();
+        let mut stored = Vec::new();
         let prefix = &key.seen;
         let query = self.query(&key.pk, &format!("{prefix}{stamp}"), &format!("{prefix}~"));
         let mut pages = query.into_paginator().items().send();
         while let Some(item) = pages.next().await {
             let item = item.map_err(|error| self.failed("reading the marks", error))?;
-            let label = string(&item, "reading");
             let packed = item.get("marks").and_then(|marks| marks.as_b().ok()).map(Blob::as_ref).unwrap_or_default();
             let marks = packed.as_chunks().0.iter().map(|mark| Mark::from_le_bytes(*mark));
-            seen.remember(label, marks.filter(&wanted));
+            stored.extend(marks.filter(&wanted));
         }
-        Ok(seen)
+        Ok(Seen::new(stored))
     }
 
     /// The items under `pk` with sort keys between two, both included.

@@ -3,12 +3,15 @@
 //! Decided by the body's first bytes, because headers and names of real answers are wrong at times. Files are inflated
 //! while they are read and never lie unpacked anywhere. What is in them is left to `pieces`.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use flate2::read::MultiGzDecoder;
 use memchr::memmem::Finder;
 use tempfile::SpooledTempFile;
 use zip::ZipArchive;
+use zip::result::ZipError;
+
+use crate::ReadError;
 
 /// The largest file in bytes, inflated, and the most that the files of a zip may say they hold; reading on is an error.
 pub const MAX_FILE: u64 = 2 << 30;
@@ -45,23 +48,23 @@ impl Archive {
     /// `name` is that of the body itself (from the answer's header or link), used where no zip names the file.
     ///
     /// # Errors
-    /// The body cannot be read, is empty or larger than [`MAX_BODY`], or is a zip whose directory cannot be read, lists a name
-    /// twice, or promises too much.
-    pub fn open(mut body: SpooledTempFile, name: &str) -> io::Result<Self> {
+    /// `Broken`: the body is empty or larger than [`MAX_BODY`], or is a zip whose directory cannot be read, lists a name twice, or
+    /// promises too much. `Local`: this machine does not give it back.
+    pub fn open(mut body: SpooledTempFile, name: &str) -> Result<Self, ReadError> {
         if body.seek(SeekFrom::End(0))? > MAX_BODY {
-            return Err(invalid(format!("larger than {MAX_BODY} bytes")));
+            return Err(ReadError::Broken(format!("larger than {MAX_BODY} bytes")));
         }
         body.rewind()?;
         let mut magic = Vec::new();
-        body.by_ref().take(4).read_to_end(&mut magic)?;
+        (&mut body).take(4).read_to_end(&mut magic)?;
         body.rewind()?;
         if magic.is_empty() {
             // A gzip or zip of nothing has bytes: this one broke off.
-            return Err(invalid("an empty body".into()));
+            return Err(ReadError::Broken("an empty body".into()));
         }
         if magic == b"PK\x03\x04" || magic == b"PK\x05\x06" {
             if central_headers(&mut body)? > MAX_FILES {
-                return Err(invalid(format!("a zip of more than {MAX_FILES} files")));
+                return Err(ReadError::Broken(format!("a zip of more than {MAX_FILES} files")));
             }
             body.rewind()?;
             let zip = ZipArchive::new(body)?;
@@ -87,10 +90,10 @@ impl Archive {
     /// The content of a file, from its start.
     ///
     /// # Errors
-    /// Here or from the reader: the file is encrypted, of an unsupported compression, damaged or larger than [`MAX_FILE`]
-    /// or than the zip's directory says. The other files stay readable.
-    pub fn read(&mut self, index: usize) -> io::Result<Box<dyn Read + '_>> {
-        let file = self.files.get(index).ok_or(io::ErrorKind::NotFound)?;
+    /// `Broken`, here or as [`ReadError::from`] an error of the reader: the file is encrypted, of an unsupported compression,
+    /// damaged or larger than [`MAX_FILE`] or than the zip's directory says. The other files stay readable.
+    pub fn read(&mut self, index: usize) -> Result<Box<dyn Read + '_>, ReadError> {
+        let file = self.files.get(index).ok_or_else(|| ReadError::Broken(format!("no file number {index}")))?;
         let content: Box<dyn Read + '_> = match &mut self.body {
             Body::Zip(zip) => Box::new(zip.by_index(file.entry)?),
             Body::Gzip(body) => {
@@ -108,19 +111,29 @@ impl Archive {
     /// The content of a file, inflated and checked to its end: nothing of a damaged file gets out.
     ///
     /// # Errors
-    /// As [`Archive::read`], or the temporary directory is full.
-    pub fn extract(&mut self, index: usize) -> io::Result<SpooledTempFile> {
+    /// As [`Archive::read`]; `Local`, where the temporary directory does not take it.
+    pub fn extract(&mut self, index: usize) -> Result<SpooledTempFile, ReadError> {
         let mut file = SpooledTempFile::new(IN_MEMORY);
-        io::copy(&mut self.read(index)?, &mut file)?;
-        file.rewind()?;
+        let mut content = self.read(index)?;
+        let mut chunk = vec![0; 64 << 10];
+        loop {
+            match content.read(&mut chunk) {
+                Ok(0) => break,
+                // Whatever goes wrong in writing, and by whatever kind, is no fault of the bytes: `io::copy` would not tell.
+                Ok(count) => file.write_all(&chunk[..count]).map_err(ReadError::Local)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        file.rewind().map_err(ReadError::Local)?;
         Ok(file)
     }
 }
 
-fn entries(zip: &ZipArchive<SpooledTempFile>) -> io::Result<Vec<File>> {
+fn entries(zip: &ZipArchive<SpooledTempFile>) -> Result<Vec<File>, ReadError> {
     if zip.has_duplicate_names() {
         // Only the last of each name could be read; the others would be lost.
-        return Err(invalid("the zip lists a file name twice".into()));
+        return Err(ReadError::Broken("the zip lists a file name twice".into()));
     }
     let mut files = Vec::with_capacity(zip.len());
     let mut left = MAX_FILE;
@@ -131,7 +144,7 @@ fn entries(zip: &ZipArchive<SpooledTempFile>) -> io::Result<Vec<File>> {
             let name = last_component(&String::from_utf8_lossy(listed.name_raw()));
             // A reader gives no more than this, and entries may share their packed bytes: few of these can hold any amount.
             let rest = left.checked_sub(listed.size());
-            left = rest.ok_or_else(|| invalid(format!("a zip of more than {MAX_FILE} bytes")))?;
+            left = rest.ok_or_else(|| ReadError::Broken(format!("a zip of more than {MAX_FILE} bytes")))?;
             files.push(File { name, entry });
         }
     }
@@ -155,8 +168,22 @@ fn central_headers(body: &mut impl Read) -> io::Result<usize> {
     }
 }
 
-fn invalid(text: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, text)
+/// What zip complains of is wrong with the bytes, but for an error of the file that it reads them from.
+impl From<ZipError> for ReadError {
+    fn from(error: ZipError) -> Self {
+        match error {
+            ZipError::Io(error) => of_decoder(error).into(),
+            error => Self::Broken(error.to_string()),
+        }
+    }
+}
+
+/// A decoder's error. Of bytes that they do not like decoders say `Other` at times, which the operating system never says.
+fn of_decoder(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::Other && error.raw_os_error().is_none() {
+        return io::Error::new(io::ErrorKind::InvalidData, error);
+    }
+    error
 }
 
 fn last_component(path: &str) -> String {
@@ -174,10 +201,10 @@ struct Capped<R> {
 
 impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.content.read(buffer)?;
+        let count = self.content.read(buffer).map_err(of_decoder)?;
         let Some(left) = self.left.checked_sub(count as u64) else {
-            let text = format!("larger than {} bytes", self.cap);
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+            // Not `FileTooLarge`: that is what a file system says that has no room.
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {} bytes", self.cap)));
         };
         self.left = left;
         Ok(count)

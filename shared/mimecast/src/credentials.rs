@@ -139,6 +139,13 @@ impl Credentials {
         };
         let url = url.trim_end_matches('/').to_owned();
         check_url(&url)?;
+        if url.ends_with(crate::token::PATH) || url.contains(['?', '#']) {
+            // Every endpoint is put behind it: the host would answer 404, or 401 as if the keys were wrong.
+            return Err(configuration(format!(
+                "the Mimecast URL must end before {} and hold no ? or #",
+                crate::token::PATH
+            )));
+        }
         Ok(url)
     }
 
@@ -222,5 +229,13 @@ mod tests {
         let own = V2_SECRET.replace('}', r#","base_url":"http://127.0.0.1:1/"}"#);
         assert_eq!(url(&own, Some("https://elsewhere"), Some("uk")).unwrap(), "http://127.0.0.1:1");
         assert!(url(V2_SECRET, Some("http://example.com"), None).unwrap_err().contains("https://"));
+    }
+
+    #[test]
+    fn a_url_that_is_more_than_the_base_is_told() {
+        for more in ["https://host/oauth/token", "https://host/oauth/token/", "https://host?x=1", "https://host/#top"] {
+            let error = read(V2_SECRET).unwrap().base_url(Some(more), None).unwrap_err().to_string();
+            assert!(error.contains("must end before /oauth/token"), "{more}: {error}");
+        }
     }
 }

@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::{Error, json};
+use crate::{Error, json, lenient};
 
 /// The most rows in one answer; asked for are 500 at most.
 const MAX_ROWS: usize = 100_000;
@@ -17,7 +18,9 @@ const MAX_TEXT: usize = 300;
 #[derive(Debug)]
 pub struct Envelope {
     body: Bytes,
+    /// Empty where it is absent.
     data: Bytes,
+    is_last: bool,
     /// `meta.pagination.next`: the token of the next page.
     pub next: Option<String>,
     /// `meta.pagination.totalCount`: how many rows the whole reading has.
@@ -42,40 +45,34 @@ pub(crate) struct Complaint {
     pub message: String,
 }
 
-#[derive(Deserialize, Default)]
-struct Meta {
-    status: Option<u16>,
-    #[serde(default)]
-    pagination: Option<Pagination>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Pagination {
-    next: Option<String>,
-    total_count: Option<u64>,
-}
-
 /// The three shapes seen: `fail[].errors[].{code,message}`, flat `fail[].{code,message}`, `error.{code,message}`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Fault {
+struct FailEntry {
     code: Option<String>,
     message: Option<String>,
-    errors: Vec<Fault>,
+    errors: Vec<FailEntry>,
 }
 
 impl Envelope {
     /// Reads `body`, or `None` where it is no envelope (a JSON object with `meta` or `fail`).
     ///
     /// # Errors
-    /// `Unreadable` where the body starts as an envelope and breaks off or breaks down.
+    /// `Unreadable` where the body starts as an envelope and breaks off or breaks down; `Protocol` where `data` is missing or holds
+    /// no rows, and nothing says why: absent is not empty.
     pub fn read(body: &Bytes) -> Result<Option<Self>, Error> {
+        let envelope = Self::parse(body)?;
+        envelope.as_ref().map_or(Ok(()), Self::check)?;
+        Ok(envelope)
+    }
+
+    /// As [`Envelope::read`], and leaves `data` unjudged.
+    pub(crate) fn parse(body: &Bytes) -> Result<Option<Self>, Error> {
         if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
             return Ok(None);
         }
         let unreadable = |reason: String| Error::Unreadable { raw: body.clone(), reason };
-        let (mut meta, mut data, mut envelope) = (Meta::default(), Bytes::new(), false);
+        let (mut meta, mut data, mut envelope) = (Value::Null, Bytes::new(), false);
         for member in json::members(body) {
             let (key, value) = match member {
                 Ok(member) => member,
@@ -93,19 +90,39 @@ impl Envelope {
                 _ => {}
             }
         }
-        let pagination = meta.pagination;
+        let pagination = &meta["pagination"];
         Ok(envelope.then(|| Self {
             body: body.clone(),
             data,
-            next: pagination.as_ref().and_then(|p| p.next.clone()).filter(|next| !next.is_empty()),
-            total: pagination.and_then(|p| p.total_count),
+            is_last: lenient::is_true(&meta["isLastToken"]),
+            next: lenient::text(&pagination["next"]),
+            total: lenient::whole(&pagination["totalCount"]),
         }))
+    }
+
+    /// Whether it says that nothing is new without any `data`: by `isLastToken`.
+    pub(crate) fn is_last(&self) -> bool {
+        self.is_last && self.data.is_empty()
+    }
+
+    /// # Errors
+    /// As [`Envelope::read`].
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let protocol = |text: &str| Err(Error::Protocol(text.to_owned()));
+        match self.data.first() {
+            // A `fail` that got as far as here says by itself that there are none.
+            None if complaint(&self.body).is_some() => Ok(()),
+            None => protocol("no member `data` in the answer"),
+            Some(_) if is_list(&self.data) => Ok(()),
+            Some(_) => protocol("`data` is no list of rows"),
+        }
     }
 
     /// The rows, as sent.
     ///
     /// # Errors
-    /// `Unreadable` where the borders of the rows cannot be told, or there are more than anybody asks for.
+    /// `Unreadable` where the borders of the rows cannot be told, or there are more than anybody asks for; `Protocol` where the
+    /// member is missing that should hold them.
     pub fn rows(&self, rows: Rows) -> Result<Vec<Bytes>, Error> {
         let unreadable = |reason: String| Error::Unreadable { raw: self.body.clone(), reason };
         let broken = |reason: json::Broken| unreadable(reason.to_string());
@@ -118,19 +135,32 @@ impl Envelope {
             Rows::Flat => Ok(groups),
             Rows::In(name) => {
                 let mut found = Vec::new();
+                let missing = || Error::Protocol(format!("no list `{name}` in `data` of the answer"));
                 for group in groups {
+                    let (mut is_empty, mut is_found) = (true, false);
                     for member in json::members(&group) {
                         let (key, value) = member.map_err(broken)?;
-                        if key == name.as_bytes() {
+                        is_empty = false;
+                        if json::key_is(key, name) {
+                            is_found = is_list(value);
                             found.extend(list(&group.slice_ref(value)).map_err(broken)?);
                             found = few(found)?;
                         }
+                    }
+                    // Rows under another name would pass for a quiet hour.
+                    if !is_empty && !is_found {
+                        return Err(missing());
                     }
                 }
                 Ok(found)
             }
         }
     }
+}
+
+/// What [`list`] reads: an array, an object or `null`.
+fn is_list(value: &[u8]) -> bool {
+    matches!(value.first(), Some(b'[' | b'{')) || value == b"null"
 }
 
 /// An array's elements; a single object is a list of one; `null` or nothing is empty.
@@ -148,36 +178,37 @@ pub(crate) fn complaint(body: &[u8]) -> Option<Complaint> {
     let mut complaint = Complaint::default();
     for member in json::members(body) {
         let (key, value) = member.ok()?;
-        let faults: Vec<Fault> = match key {
+        let entries: Vec<FailEntry> = match key {
             b"meta" => {
-                complaint.status =
-                    serde_json::from_slice::<Meta>(value).ok().and_then(|m| m.status).filter(|status| *status != 200);
+                let meta: Value = serde_json::from_slice(value).unwrap_or_default();
+                let status = lenient::whole(&meta["status"]).and_then(|status| u16::try_from(status).ok());
+                complaint.status = status.filter(|status| *status != 200);
                 continue;
             }
-            b"fail" | b"error" => faults(value),
+            b"fail" | b"error" => entries(value),
             _ => continue,
         };
-        let details = faults.into_iter().flat_map(|fault| {
-            let inner = fault.errors;
-            std::iter::once(Fault { errors: Vec::new(), ..fault }).chain(inner)
+        let details = entries.into_iter().flat_map(|entry| {
+            let inner = entry.errors;
+            std::iter::once(FailEntry { errors: Vec::new(), ..entry }).chain(inner)
         });
-        for fault in details {
-            if complaint.code.is_empty() && (fault.code.is_some() || fault.message.is_some()) {
-                complaint.code = fault.code.map_or_else(|| "no code".into(), |code| shown(&code));
-                complaint.message = shown(&fault.message.unwrap_or_default());
+        for entry in details {
+            if complaint.code.is_empty() && (entry.code.is_some() || entry.message.is_some()) {
+                complaint.code = entry.code.map_or_else(|| "no code".into(), |code| shown(&code));
+                complaint.message = shown(&entry.message.unwrap_or_default());
             }
         }
     }
     (complaint.status.is_some() || !complaint.code.is_empty()).then_some(complaint)
 }
 
-/// A list of faults or a single one; what has another form is a fault that nobody can name.
-fn faults(value: &[u8]) -> Vec<Fault> {
-    let list = serde_json::from_slice::<Option<Vec<Fault>>>(value).map(Option::unwrap_or_default);
-    let single = || serde_json::from_slice(value).map(|fault| vec![fault]);
+/// A list of entries or a single one; what has another form is an entry that nobody can name.
+fn entries(value: &[u8]) -> Vec<FailEntry> {
+    let list = serde_json::from_slice::<Option<Vec<FailEntry>>>(value).map(Option::unwrap_or_default);
+    let single = || serde_json::from_slice(value).map(|entry| vec![entry]);
     list.or_else(|_| single()).unwrap_or_else(|_| {
         let message = "a complaint in a form that is not known".to_owned();
-        vec![Fault { message: Some(message), ..Fault::default() }]
+        vec![FailEntry { message: Some(message), ..FailEntry::default() }]
     })
 }
 
@@ -226,12 +257,74 @@ mod tests {
 
     #[test]
     fn empty_answers_of_every_kind_have_no_rows() {
-        for data in ["", r#","data":[]"#, r#","data":null"#, r#","data":[{"logs":[]}]"#, r#","data":[{}]"#] {
+        for data in [
+            r#","data":[]"#,
+            r#","data":null"#,
+            r#","data":[{"logs":[]}]"#,
+            r#","data":[{}]"#,
+            r#","data":[{"logs":null,"resultCount":0}]"#,
+        ] {
             let page = read(&format!(r#"{{"meta":{{"status":200}}{data},"fail":[]}}"#)).unwrap().unwrap();
             assert!(page.rows(Rows::In("logs")).unwrap().is_empty(), "{data}");
         }
         let object = read(r#"{"meta":{},"data":[{"notifications":{"id":"1"}}]}"#).unwrap().unwrap();
         assert_eq!(object.rows(Rows::In("notifications")).unwrap(), [r#"{"id":"1"}"#]);
+    }
+
+    #[test]
+    fn absent_is_not_empty() {
+        let refused = |body: &str, rows| match read(body).and_then(|page| page.unwrap().rows(rows).map(drop)) {
+            Err(Error::Protocol(text)) => text,
+            other => panic!("{body}: {other:?}"),
+        };
+        for body in
+            [r#"{"meta":{"status":200}}"#, r#"{"meta":{"status":200},"fail":[]}"#, r#"{"fail":[]}"#, r#"{"meta":null}"#]
+        {
+            assert!(refused(body, Rows::Flat).contains("`data`"), "{body}");
+        }
+        for data in ["7", r#""none""#, "true", r#""""#] {
+            assert!(refused(&format!(r#"{{"meta":{{}},"data":{data}}}"#), Rows::Flat).contains("`data`"), "{data}");
+        }
+        for data in
+            [r#"[{"clicks":[{}]}]"#, r#"[{"logs":"none"}]"#, r#"[{"logs":7}]"#, r#"[{"logs":[]},{"other":[{}]}]"#]
+        {
+            assert!(
+                refused(&format!(r#"{{"meta":{{}},"data":{data}}}"#), Rows::In("logs")).contains("`logs`"),
+                "{data}"
+            );
+        }
+        // What complains says why.
+        let complains = read(r#"{"meta":{"status":200},"fail":[{"code":"err_a","message":"m"}]}"#).unwrap().unwrap();
+        assert!(complains.rows(Rows::Flat).unwrap().is_empty());
+        let spelt = read(r#"{"meta":{},"data":[{"logs":[{"a":1}]}]}"#).unwrap().unwrap();
+        assert_eq!(spelt.rows(Rows::In("logs")).unwrap(), [r#"{"a":1}"#]);
+    }
+
+    #[test]
+    fn totals_and_tokens_are_read_in_every_spelling() {
+        let of = |pagination: &str| {
+            let page = read(&format!(r#"{{"meta":{{"status":"200","pagination":{pagination}}},"data":[]}}"#));
+            let page = page.unwrap().unwrap();
+            (page.total, page.next)
+        };
+        for (total, expected) in
+            [("7", Some(7)), ("7.0", Some(7)), (r#""7""#, Some(7)), ("-1", None), ("null", None), (r#""many""#, None)]
+        {
+            assert_eq!(of(&format!(r#"{{"totalCount":{total}}}"#)).0, expected, "{total}");
+        }
+        for (next, expected) in [
+            (r#""t""#, Some("t")),
+            ("12", Some("12")),
+            (r#""""#, None),
+            (r#""  ""#, None),
+            ("null", None),
+            ("[]", None),
+        ] {
+            assert_eq!(of(&format!(r#"{{"next":{next}}}"#)).1.as_deref(), expected, "{next}");
+        }
+        for none in ["null", "7", "[]", r#""x""#, "{}"] {
+            assert_eq!(of(none), (None, None), "{none}");
+        }
     }
 
     #[test]
@@ -263,7 +356,12 @@ mod tests {
         assert_eq!(of(nested), some(None, "err_a", "m"));
         assert_eq!(of(r#"{"fail":[{"code":"token_expired"}]}"#), some(None, "token_expired", ""));
         assert_eq!(of(r#"{"error":{"message":"m"}}"#), some(None, "no code", "m"));
-        assert_eq!(of(r#"{"meta":{"status":404},"data":[],"fail":[]}"#), some(Some(404), "", ""));
+        for status in ["404", r#""404""#, "404.0"] {
+            assert_eq!(
+                of(&format!(r#"{{"meta":{{"status":{status}}},"data":[],"fail":[]}}"#)),
+                some(Some(404), "", "")
+            );
+        }
         assert_eq!(of(r#"{"meta":{"status":200},"fail":[{"key":{},"errors":[]}]}"#), None);
         assert_eq!(of(r#"{"meta":{"status":200},"data":[],"fail":[]}"#), None);
         assert_eq!(of(r#"{"fail":{"code":"a","message":"m"}}"#), some(None, "a", "m"));

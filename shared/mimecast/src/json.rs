@@ -4,9 +4,13 @@
 //! round numbers and rewrite escapes. The borders are found by depth and strings alone: a row that is rubbish inside still
 //! has its borders and is refused alone, by [`compact`]. What the members mean is left to `envelope` and the collector.
 
+mod hash;
+
 use bytes::Bytes;
 use memchr::memchr2;
 use serde::de::IgnoredAny;
+
+pub use hash::content_hash;
 
 /// JSON whose own level cannot be read: a bracket, comma, colon or value is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -11,35 +11,27 @@ use crate::Error;
 use crate::envelope::{self, Complaint};
 use crate::retry::quota_wait;
 
-/// An error and whether the same request may succeed when it is sent again.
+/// A request that failed, and whether the same one may succeed when it is sent again.
 #[derive(Debug)]
-pub(crate) struct Fault {
+pub(crate) struct Failed {
     pub error: Error,
-    pub again: bool,
+    pub retry: bool,
 }
 
-impl Fault {
-    pub fn again(error: Error) -> Self {
-        Self { error, again: true }
+impl Failed {
+    /// May succeed when it is sent again.
+    pub fn passing(error: Error) -> Self {
+        Self { error, retry: true }
     }
 
-    pub fn last(error: Error) -> Self {
-        Self { error, again: false }
+    /// Fails as often as it is sent.
+    pub fn lasting(error: Error) -> Self {
+        Self { error, retry: false }
     }
 
     /// Puts the endpoint or file in front of the text.
-    pub fn at(mut self, origin: &str) -> Self {
-        match &mut self.error {
-            Error::Credentials(text)
-            | Error::Permission(text)
-            | Error::RateLimited { message: text, .. }
-            | Error::Unavailable(text)
-            | Error::Protocol(text)
-            | Error::TokenRefused(text)
-            | Error::LinkGone(text) => *text = format!("{origin}: {text}"),
-            Error::Configuration(_) | Error::Unreadable { .. } => {}
-        }
-        self
+    pub fn at(self, origin: &str) -> Self {
+        Self { error: self.error.about(origin), ..self }
     }
 }
 
@@ -50,7 +42,7 @@ pub(crate) fn check(
     body: Option<&[u8]>,
     link: bool,
     now: DateTime<Utc>,
-) -> Result<(), Fault> {
+) -> Result<(), Failed> {
     let complaint = body.and_then(envelope::complaint);
     let code = match (&complaint, status.is_success()) {
         (None, true) => return Ok(()),
@@ -63,25 +55,34 @@ pub(crate) fn check(
         text = format!("{text}, {complaint}");
     }
     if let Some(id) = headers.get("x-request-id").and_then(|id| id.to_str().ok()) {
-        text = format!("{text} (request {})", envelope::shown(id));
+        text = format!("{text} (request {})", request_id(id.trim()));
     }
     Err(match (code, &complaint) {
-        (400 | 403 | 404 | 410, _) if link => Fault::last(Error::LinkGone(text)),
-        (_, Some(complaint)) if is_about_keys(complaint) => Fault::last(Error::Credentials(text)),
-        (401 | 418, _) => Fault::last(Error::Credentials(text)),
-        (403, _) => Fault::last(Error::Permission(text)),
-        (429, _) => Fault::again(Error::RateLimited { wait: quota_wait(headers, now), message: text }),
-        (408 | 500.., _) => Fault::again(Error::Unavailable(text)),
-        (200..300 | 400, Some(complaint)) if is_about_a_token(complaint) => Fault::last(Error::TokenRefused(text)),
+        (_, Some(complaint)) if is_about_keys(complaint) => Failed::lasting(Error::Credentials(text)),
+        (429, _) => Failed::passing(Error::RateLimited { wait: quota_wait(headers, now), message: text }),
+        (408 | 500.., _) => Failed::passing(Error::Unavailable(text)),
+        // Whatever an object store says of a file says nothing of our keys, nor of the other files.
+        _ if link => Failed::lasting(Error::LinkRefused(text)),
+        (401 | 418, _) => Failed::lasting(Error::Credentials(text)),
+        (403, _) => Failed::lasting(Error::Permission(text)),
+        (200..300 | 400, Some(complaint)) if is_about_a_token(complaint) => Failed::lasting(Error::TokenRefused(text)),
+        (400, _) => Failed::lasting(Error::BadRequest(text)),
         // A `fail` on 200 is at times a passing fault, whatever its `retryable` says.
-        (200..300, _) => Fault::again(Error::Protocol(text)),
-        _ => Fault::last(Error::Protocol(text)),
+        (200..300, _) => Failed::passing(Error::Protocol(text)),
+        _ => Failed::lasting(Error::Protocol(text)),
     })
 }
 
-/// The threat feed says that nothing is new by failing.
+/// A UUID in full: support asks for it, and it opens nothing.
+fn request_id(id: &str) -> String {
+    if id.len() == 36 && uuid::Uuid::try_parse(id).is_ok() { id.to_owned() } else { envelope::shown(id) }
+}
+
+/// The threat feed says that nothing is new by failing: with a code of its own, or with one of these messages.
 fn is_nothing_new(complaint: &Complaint) -> bool {
-    complaint.message.starts_with("No results found") || complaint.message.starts_with("Unable to compress feeds")
+    complaint.code == "err_threat_intel_feed_no_result_found"
+        || complaint.message.starts_with("No results found")
+        || complaint.message.starts_with("Unable to compress feeds")
 }
 
 fn is_about_keys(complaint: &Complaint) -> bool {
@@ -102,9 +103,9 @@ mod tests {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         match check(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), Some(body.as_bytes()), false, now) {
             Ok(()) => "fine".into(),
-            Err(Fault { error, again }) => {
+            Err(Failed { error, retry }) => {
                 let kind = format!("{error:?}");
-                format!("{}{}", kind.split(['(', ' ']).next().unwrap(), if again { " again" } else { "" })
+                format!("{}{}", kind.split(['(', ' ']).next().unwrap(), if retry { " again" } else { "" })
             }
         }
     }
@@ -128,7 +129,14 @@ mod tests {
             (200, r#"{"meta":{"status":503},"data":[],"fail":[]}"#.to_owned(), "Unavailable again"),
             (302, String::new(), "Protocol"),
             (400, r#"{"fail":[{"code":"bad","message":"nextPage is not valid"}]}"#.to_owned(), "TokenRefused"),
-            (400, String::new(), "Protocol"),
+            (400, String::new(), "BadRequest"),
+            (400, fail("err_validation_blank", "start"), "BadRequest"),
+            (200, r#"{"meta":{"status":400},"data":[]}"#.to_owned(), "BadRequest"),
+            (200, r#"{"meta":{"status":"503"},"data":[]}"#.to_owned(), "Unavailable again"),
+            (200, r#"{"meta":{"status":"200"},"data":[]}"#.to_owned(), "fine"),
+            (200, fail("err_threat_intel_feed_no_result_found", "nothing to see"), "fine"),
+            (200, fail("err_threat_intel_feed_no_result_found", ""), "fine"),
+            (200, r#"{"fail":[{"code":"err_threat_intel_feed_no_result_found"}]}"#.to_owned(), "fine"),
             (401, r#"{"fail":[{"code":"token_expired"}]}"#.to_owned(), "Credentials"),
             (401, fail("err_xdk_invalid_signature", "0004 Invalid Signature"), "Credentials"),
             (403, "<html>".to_owned(), "Permission"),
@@ -140,6 +148,35 @@ mod tests {
             (509, String::new(), "Unavailable again"),
         ] {
             assert_eq!(of(status, &body), expected, "{status} {body}");
+        }
+    }
+    #[test]
+    fn a_link_is_refused_by_every_status_that_no_further_try_changes() {
+        let now = DateTime::UNIX_EPOCH;
+        for status in 300..600 {
+            let failed = check(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), None, true, now).unwrap_err();
+            match status {
+                429 => assert!(matches!(failed, Failed { error: Error::RateLimited { .. }, retry: true })),
+                408 | 500.. => {
+                    assert!(matches!(failed, Failed { error: Error::Unavailable(_), retry: true }), "{status}")
+                }
+                _ => assert!(matches!(failed, Failed { error: Error::LinkRefused(_), retry: false }), "{status}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_shown_where_it_is_a_uuid_and_masked_where_it_may_be_a_key() {
+        let shown = |id: &str| {
+            let headers = [("x-request-id".parse().unwrap(), id.parse().unwrap())].into_iter().collect();
+            check(StatusCode::FORBIDDEN, &headers, None, false, DateTime::UNIX_EPOCH).unwrap_err().error.to_string()
+        };
+        for id in ["7d2c9a4c-8f0e-4d0a-9c38-3d1f6f8b3f0a", "7D2C9A4C-8F0E-4D0A-9C38-3D1F6F8B3F0A"] {
+            assert!(shown(id).ends_with(&format!("(request {id})")), "{}", shown(id));
+        }
+        for id in ["7d2c9a4c8f0e4d0a9c383d1f6f8b3f0a", "x7d2c9a4c-8f0e-4d0a-9c38-3d1f6f8b3f0", "aBcDeFgHiJkLmNoPqRsT0"]
+        {
+            assert!(shown(id).ends_with("(request ***)"), "{}", shown(id));
         }
     }
 }

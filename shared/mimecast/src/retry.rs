@@ -63,18 +63,30 @@ fn backoff(made: u32) -> Duration {
     full.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// What a 429 asks for: `X-RateLimit-Reset` in milliseconds, or `Retry-After` in seconds, or a minute.
+/// What a 429 asks for: `X-RateLimit-Reset`, or `Retry-After` in seconds or as a date, or a minute.
 pub(crate) fn quota_wait(headers: &HeaderMap, now: DateTime<Utc>) -> Duration {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    let reset = number("x-ratelimit-reset").or_else(|| number("x-rate-limit-reset"));
-    let wait = match (reset, number("retry-after")) {
-        // Above 10^9 no quota's milliseconds make sense: an epoch, in milliseconds or in seconds.
-        (Some(epoch), _) if epoch > 1_000_000_000_000 => Duration::from_millis(epoch.saturating_sub(millis(now))),
-        (Some(epoch), _) if epoch > 1_000_000_000 => Duration::from_secs(epoch.saturating_sub(millis(now) / 1000)),
-        (Some(reset), _) => Duration::from_millis(reset),
-        (None, Some(seconds)) => Duration::from_secs(seconds),
-        (None, None) => Duration::from_secs(60),
+    let retry_after = || {
+        let text = headers.get("retry-after")?.to_str().ok()?.trim();
+        let at = || DateTime::parse_from_rfc2822(text).ok();
+        let seconds = text.parse().ok().map(Duration::from_secs);
+        seconds.or_else(|| Some((at()?.to_utc() - now).to_std().unwrap_or_default()))
     };
+    quota_reset(headers, now).unwrap_or_else(|| bounded(retry_after().unwrap_or(Duration::from_secs(60))))
+}
+
+/// How long until `X-RateLimit-Reset`: milliseconds.
+pub(crate) fn quota_reset(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
+    let reset = number("x-ratelimit-reset").or_else(|| number("x-rate-limit-reset"))?;
+    Some(bounded(match reset {
+        // Above 10^9 no quota's milliseconds make sense: an epoch, in milliseconds or in seconds.
+        1_000_000_000_001.. => Duration::from_millis(reset.saturating_sub(millis(now))),
+        1_000_000_001.. => Duration::from_secs(reset.saturating_sub(millis(now) / 1000)),
+        _ => Duration::from_millis(reset),
+    }))
+}
+
+fn bounded(wait: Duration) -> Duration {
     wait.clamp(Duration::from_millis(200), LONGEST_QUOTA)
 }
 
@@ -102,6 +114,9 @@ mod tests {
         assert_eq!(wait(&[("x-ratelimit-reset", "4728"), ("retry-after", "9")]), ms(4728));
         assert_eq!(wait(&[("x-rate-limit-reset", "3000")]), ms(3000));
         assert_eq!(wait(&[("retry-after", "9")]), s(9));
+        assert_eq!(wait(&[("retry-after", "Tue, 14 Nov 2023 22:13:27 GMT")]), s(7));
+        assert_eq!(wait(&[("retry-after", "Tue, 14 Nov 2023 22:13:07 GMT")]), ms(200));
+        assert_eq!(wait(&[("x-ratelimit-reset", "soon"), ("retry-after", "9")]), s(9));
         assert_eq!(wait(&[("x-ratelimit-reset", "soon")]), s(60));
         assert_eq!(wait(&[]), s(60));
         assert_eq!(wait(&[("x-ratelimit-reset", "0")]), ms(200));

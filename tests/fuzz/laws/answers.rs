@@ -140,7 +140,7 @@ pub fn mimecast(data: &[u8]) {
                 }
                 Err(error) => refused(&error, &canned),
             },
-            "file" => match client.file("/api/x", "{}", "mc-siem-token", until).await {
+            "file" => match client.file("/api/x", "{}", "mc-siem-token", false, until).await {
                 Ok(answer) => {
                     assert!(!answer.name.contains(['/', '\\']), "{}", answer.name);
                     assert!(answer.next.is_none_or(|next| !next.is_empty()));
@@ -155,7 +155,7 @@ pub fn mimecast(data: &[u8]) {
             },
             "listing" => match client.listing("/siem/x", &[("type", "av")], until).await {
                 Ok(listing) => {
-                    for link in &listing.value {
+                    for link in &listing.links {
                         assert!(!link.path().contains('?') && !format!("{link:?}").contains('?'));
                         if let Err(error) = client.download(link, until).await {
                             refused(&error, &canned);

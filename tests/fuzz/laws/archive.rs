@@ -46,6 +46,6 @@ pub fn archive(data: &[u8]) {
 
 fn content(archive: &mut Archive, index: usize) -> Result<Vec<u8>, ()> {
     let mut content = Vec::new();
-    archive.read(index).and_then(|mut reader| reader.read_to_end(&mut content)).map_err(|_| ())?;
+    archive.read(index).map_err(|_| ())?.read_to_end(&mut content).map_err(|_| ())?;
     Ok(content)
 }

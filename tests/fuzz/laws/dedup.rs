@@ -1,56 +1,44 @@
 //! Telling new from known: of each content as many are delivered as the reading that had most of it, whatever is read
-//! again, in whatever pages, by whichever runs.
+//! again, by whichever runs.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use mimecast::json;
+use mimecast::json::{self, content_hash};
 
 #[path = "../../../shared/collector/src/seen.rs"]
 #[allow(dead_code)]
 mod seen;
 
-use seen::{Mark, Seen, content_hash};
+use seen::{Mark, Seen};
 
-/// Lines are pages: an event a byte, told apart by its letter; a blank line begins the next reading, `!` another run,
-/// and `?` one more because the commit of that page failed the first time.
+/// Lines are slices or answers: an event a byte, told apart by its letter; `!` begins another run, and `?` one more because the
+/// run that read the line before it crashed before it had sent anything.
 pub fn dedup(data: &[u8]) {
     hashes(data);
-    let mut stored: Vec<(Option<String>, Vec<Mark>)> = Vec::new();
-    let mut seen = Seen::default();
-    let mut delivered = HashMap::new();
-    let mut most = HashMap::new();
-    for (number, reading) in text(data).split("\n\n").enumerate() {
-        let label = number.to_string();
-        let pages: Vec<&str> = reading.split('\n').collect();
+    let (mut stored, mut seen): (Vec<Mark>, _) = (Vec::new(), Seen::default());
+    let (mut delivered, mut most) = (HashMap::new(), HashMap::new());
+    for reading in text(data).split('\n') {
+        let content = |letter| content_hash(serde_json::json!({ "e": letter }).to_string().as_bytes());
+        let letters = reading.chars().filter(|letter| !"!?".contains(*letter));
+        if reading.starts_with('?') {
+            seen.begin();
+            for letter in letters.clone() {
+                seen.content(content(letter));
+            }
+        }
+        if reading.starts_with(['!', '?']) {
+            seen = Seen::new(stored.clone());
+        }
+        seen.begin();
         let mut within = HashMap::new();
-        for (index, page) in pages.iter().enumerate() {
-            let content = |letter| content_hash(&Bytes::from(serde_json::json!({ "e": letter }).to_string()));
-            let letters = page.chars().filter(|letter| !"!?".contains(*letter));
-            if page.starts_with('?') {
-                seen.begin(label.clone());
-                for letter in letters.clone() {
-                    seen.content(content(letter));
-                }
+        for letter in letters {
+            let verdict = seen.content(content(letter));
+            *within.entry(letter).or_insert(0) += 1;
+            if !verdict.known {
+                stored.push(verdict.mark);
+                *delivered.entry(letter).or_insert(0) += 1;
             }
-            if page.starts_with(['!', '?']) {
-                seen = Seen::default();
-                stored.iter().for_each(|(label, marks)| seen.remember(label.clone(), marks.iter().copied()));
-            }
-            seen.begin(label.clone());
-            let (mut all, mut fresh) = (Vec::new(), Vec::new());
-            for letter in letters {
-                let verdict = seen.content(content(letter));
-                all.push(verdict.mark);
-                *within.entry(letter).or_insert(0) += 1;
-                if !verdict.known {
-                    fresh.push(verdict.mark);
-                    *delivered.entry(letter).or_insert(0) += 1;
-                }
-            }
-            // As `window` has it: all marks while the reading goes on, the new ones when it ends.
-            let goes_on = index + 1 < pages.len();
-            stored.push(if goes_on { (Some(label.clone()), all) } else { (None, fresh) });
         }
         for (letter, count) in within {
             let most = most.entry(letter).or_insert(0);
@@ -73,7 +61,7 @@ fn hashes(data: &[u8]) {
     let members: Vec<_> = json::members(&line).map(Result::unwrap).collect();
     let turned = members.iter().rev().map(|(key, value)| [b"\"", *key, b"\":", value].concat()).collect::<Vec<_>>();
     let turned = [&b"{"[..], &turned.join(&b','), &b"}"[..]].concat();
-    assert_eq!(content_hash(&turned.into()), content_hash(&line), "the order of keys counts");
+    assert_eq!(content_hash(&turned), content_hash(&line), "the order of keys counts");
 }
 
 fn text(data: &[u8]) -> &str {

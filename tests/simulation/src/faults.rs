@@ -7,6 +7,7 @@ use simulator::devo;
 use simulator::mimecast::FaultKind;
 
 use crate::plan::{Plan, pick};
+use crate::world::{World, lock};
 
 /// How one call travels.
 #[derive(Debug, Clone)]
@@ -55,10 +56,42 @@ impl Way {
 
 /// How often the answer to one question may be spoilt: what stays unreadable is rightly a dead letter, and which events were in
 /// it nobody can say here.
-pub const SPOILT_AT_MOST: u32 = 2;
+const SPOILT_AT_MOST: u32 = 2;
 
-/// What Mimecast does wrong with a call to `path`; `packed`: its answer has a checksum.
-pub fn mimecast(rng: &mut Rng, path: &str, spoiling: bool, packed: bool) -> FaultKind {
+/// What Mimecast does wrong with this call, if anything.
+pub fn strike(world: &World, path: &str, asked: &str) -> Option<FaultKind> {
+    if world.is_calm() {
+        return None;
+    }
+    let upstream = &world.plan.upstream;
+    if path.starts_with("/siem/") && world.rng().f64() < upstream.forms {
+        world.ledger().counts.faults += 1;
+        return Some(form_of_token(&mut world.rng(), asked));
+    }
+    // Of a link the signature differs each time.
+    let question = if path.starts_with("/files/") { path.to_owned() } else { format!("{path} {asked}") };
+    let mut spoilt = lock(&world.spoilt);
+    let times = spoilt.entry(question).or_default();
+    let packed = path.ends_with("get-feed") || (path.ends_with("siem-logs") && world.plan.siem.zip);
+    // A file of one bad piece that no checksum covers is asked for so often by itself.
+    let spoiling = *times < SPOILT_AT_MOST && (packed || !world.plan.nasty || !path.ends_with("siem-logs"));
+    let fault = if world.rng().f64() < upstream.between {
+        in_between(&mut world.rng(), path, spoiling)?
+    } else if world.rng().f64() < world.plan.mimecast {
+        spoil_or_refuse(&mut world.rng(), path, spoiling, packed)
+    } else {
+        return None;
+    };
+    *times += u32::from(is_spoiling(&fault));
+    let mut ledger = world.ledger();
+    ledger.counts.faults += 1;
+    ledger.restarts += u64::from(matches!(fault, FaultKind::RefuseSiemToken));
+    drop(ledger);
+    Some(fault)
+}
+
+/// What goes wrong with a call to `path`; `packed`: its answer has a checksum.
+fn spoil_or_refuse(rng: &mut Rng, path: &str, spoiling: bool, packed: bool) -> FaultKind {
     let status = |status: u16| FaultKind::status(status);
     if path.starts_with("/files/") {
         // An object store, not the API: it knows no tokens and no `fail`.
@@ -66,6 +99,8 @@ pub fn mimecast(rng: &mut Rng, path: &str, spoiling: bool, packed: bool) -> Faul
             FaultKind::ExpiredLink,
             FaultKind::ExpiredLink,
             status(404),
+            status(410),
+            status(307),
             status(500),
             FaultKind::Html503,
             FaultKind::CutBody,
@@ -74,7 +109,7 @@ pub fn mimecast(rng: &mut Rng, path: &str, spoiling: bool, packed: bool) -> Faul
             FaultKind::CorruptZip,
             FaultKind::EmptyBody,
         ];
-        return pick(rng, if spoiling { &kinds } else { &kinds[..7] }).clone();
+        return pick(rng, if spoiling { &kinds } else { &kinds[..9] }).clone();
     }
     let seconds = *pick(rng, &[0, 1, 5, 90, 2_000]);
     let fail = |code: &str, message: &str| FaultKind::FailOn200 { code: code.into(), message: message.into() };
@@ -118,10 +153,41 @@ pub fn mimecast(rng: &mut Rng, path: &str, spoiling: bool, packed: bool) -> Faul
     pick(rng, if spoiling { &kinds[..most] } else { &kinds[..22] }).clone()
 }
 
+/// A listing with its token in another form. By date it is the truth: only a token may be answered as a dead one.
+fn form_of_token(rng: &mut Rng, asked: &str) -> FaultKind {
+    use FaultKind::{AbsentToken, DeadToken, EmptyToken, NullToken, RepeatedToken};
+    let kinds = [EmptyToken, AbsentToken, NullToken, RepeatedToken, DeadToken];
+    pick(rng, if asked.contains("nextPage=") { &kinds } else { &kinds[..3] }).clone()
+}
+
+/// A page of something in between. In place of a file, however often, it makes no dead letter; in place of rows it may be taken
+/// for a broken answer, so that it counts as one.
+fn in_between(rng: &mut Rng, path: &str, spoiling: bool) -> Option<FaultKind> {
+    let store = path.starts_with("/files/");
+    let kind = if store && rng.bool() { FaultKind::Xml200 } else { FaultKind::Html200 };
+    (spoiling || store || has_files(path)).then_some(kind)
+}
+
+fn has_files(path: &str) -> bool {
+    path.ends_with("siem-logs") || path.ends_with("get-feed")
+}
+
 /// Whether a fault leaves an answer that looks whole and is not.
-pub fn is_spoiling(fault: &FaultKind) -> bool {
-    use FaultKind::{CorruptZip, EmptyBody, Garbage, NonUtf8, Truncated};
-    matches!(fault, Garbage | EmptyBody | Truncated | CorruptZip | NonUtf8)
+fn is_spoiling(fault: &FaultKind) -> bool {
+    use FaultKind::{CorruptZip, EmptyBody, Garbage, Html200, NonUtf8, Truncated};
+    matches!(fault, Garbage | EmptyBody | Truncated | CorruptZip | NonUtf8 | Html200)
+}
+
+/// Whether an answer with this fault shows all the same what there is, or leads to it.
+pub fn is_right(fault: &FaultKind) -> bool {
+    use FaultKind::{AbsentToken, EmptyPageWithNext, EmptyToken, NoPagination, NonUtf8, NullToken, RepeatedToken};
+    let with_token = matches!(fault, AbsentToken | EmptyToken | NullToken | RepeatedToken);
+    with_token || matches!(fault, NoPagination | EmptyPageWithNext | NonUtf8)
+}
+
+/// Whether it says what nobody can doubt, that nothing is new, and may be wrong: by an empty body, API 1.0 says so.
+pub fn misleads(fault: &FaultKind, path: &str) -> bool {
+    matches!(fault, FaultKind::EmptyBody) && has_files(path)
 }
 
 /// What Devo does wrong.

@@ -7,6 +7,7 @@ use serde_json::Value;
 use simulator::data::{Expected, SUMMARY_TABLE};
 
 use crate::Counts;
+use crate::progress::frontier;
 
 /// Lines by table, with how often each.
 pub type Lines = BTreeMap<(String, String), usize>;
@@ -18,6 +19,10 @@ pub struct Ledger {
     expected: Lines,
     /// Pieces of input that are no events.
     bad: BTreeMap<Vec<u8>, usize>,
+    /// By source: what its runs owe, and from when on.
+    owed: BTreeMap<&'static str, Vec<Owed>>,
+    /// By source: good answers since its state last moved on, or a run ended otherwise than with more to do.
+    answered: BTreeMap<&'static str, u64>,
     /// What may come again: Devo took it, and the run never learned so or never got to write it down.
     allowed: Lines,
     checkpoints: BTreeMap<String, (i64, Value)>,
@@ -31,15 +36,52 @@ pub struct Ledger {
     pub restarts: u64,
 }
 
+/// A line that a run which begins at `due` or later has to have delivered before it has caught up.
+struct Owed {
+    due: DateTime<Utc>,
+    key: (String, String),
+}
+
 impl Ledger {
-    /// Mimecast has these events.
-    pub fn expect(&mut self, events: Expected) {
+    /// Mimecast has these events. `due` is told the line.
+    pub fn expect(&mut self, source: &'static str, events: Expected, due: impl Fn(&str) -> DateTime<Utc>) {
+        let owed = self.owed.entry(source).or_default();
         for (table, lines) in events {
             for line in lines {
                 self.counts.events += 1;
-                *self.expected.entry((table.clone(), line)).or_default() += 1;
+                let (due, key) = (due(&line), (table.clone(), line));
+                *self.expected.entry(key.clone()).or_default() += 1;
+                owed.push(Owed { due, key });
             }
         }
+    }
+
+    /// How many events a source has had.
+    pub fn things(&self, source: &str) -> usize {
+        self.owed.get(source).map_or(0, Vec::len)
+    }
+
+    /// What a run of `source` that began at `begin` has to have delivered. Of the hold summary, which is a state of affairs,
+    /// nothing.
+    pub fn owed(&self, source: &str, begin: DateTime<Utc>) -> Lines {
+        let mut lines = Lines::new();
+        let owed = self.owed.get(source).into_iter().flatten().filter(|owed| owed.due <= begin);
+        for Owed { key, .. } in owed.filter(|owed| owed.key.0 != SUMMARY_TABLE) {
+            *lines.entry(key.clone()).or_default() += 1;
+        }
+        lines
+    }
+
+    /// A good answer has come; how many since there was something to show for them.
+    pub fn answered(&mut self, source: &'static str) -> u64 {
+        let answers = self.answered.entry(source).or_default();
+        *answers += 1;
+        *answers
+    }
+
+    /// There is something to show for a source's answers, or nothing is asked of them any more.
+    pub fn shown_for(&mut self, source: &str) {
+        self.answered.remove(source);
     }
 
     /// Mimecast has this piece, which is no event.
@@ -82,12 +124,19 @@ impl Ledger {
     }
 
     /// A checkpoint was written, by the holder of `epoch`: the newest, and it moves on. `position` tells how far a token is.
-    pub fn moved(&mut self, key: &str, epoch: i64, state: Option<Value>, position: impl Fn(&str) -> Option<u64>) {
+    /// Whether what it stands for has changed.
+    pub fn moved(
+        &mut self,
+        key: &str,
+        epoch: i64,
+        state: Option<Value>,
+        position: impl Fn(&str) -> Option<u64>,
+    ) -> bool {
         let (last, before) = self.checkpoints.entry(key.to_owned()).or_default();
         if epoch != *last {
             self.violations.push(format!("(d) {key}: written by epoch {epoch}, when {last} held the lease"));
         }
-        let Some(state) = state else { return };
+        let Some(state) = state else { return false };
         for (stream, text) in moved_back(before, &state, position) {
             if stream && self.restarts > 0 {
                 self.restarts -= 1;
@@ -95,7 +144,9 @@ impl Ledger {
                 self.violations.push(format!("(d) {key} moved back: {text}"));
             }
         }
+        let moved = frontier(before) != frontier(&state);
         *before = state;
+        moved
     }
 
     /// Compares what Devo has and the dead letters (what was dead, and whether Devo's refusal made it so) with what there was.
@@ -136,7 +187,7 @@ impl Ledger {
         // What is left was spoilt on its way.
         let mut letters: BTreeMap<String, usize> = BTreeMap::new();
         for (raw, count) in spoilt {
-            *letters.entry(compact(&String::from_utf8_lossy(&mended(&raw)))).or_default() += count;
+            *letters.entry(legible(&raw)).or_default() += count;
         }
         let none = 0;
         for ((table, line), count) in &self.expected {
@@ -174,27 +225,31 @@ impl Ledger {
     }
 }
 
-/// What has moved back from one state to another, and whether it is a stream. A token that is given up starts anew.
+/// What has moved back from one state to another, and whether it is a stream: a token that was refused starts anew.
 fn moved_back(before: &Value, after: &Value, position: impl Fn(&str) -> Option<u64>) -> Vec<(bool, String)> {
     let mut back = Vec::new();
-    for (name, text) in [("closed_to", true), ("readings", false)] {
-        let (before, after) = (&before["windows"][name], &after["windows"][name]);
-        let less = if text { after.as_str() < before.as_str() } else { after.as_u64() < before.as_u64() };
-        if less {
-            back.push((false, format!("{name} from {before} to {after}")));
-        }
+    let closed_to = |state: &Value| state["windows"]["closed_to"].clone();
+    if is_less(&closed_to(after), &closed_to(before)) {
+        back.push((false, format!("closed_to from {} to {}", closed_to(before), closed_to(after))));
     }
     for (feed, before) in before["streams"].as_object().into_iter().flatten() {
         let after = &after["streams"][feed];
-        let place = |state: &Value| state["token"].as_str().and_then(&position);
-        let (Some(from), Some(to)) = (place(before), place(after)) else { continue };
-        let line = |state: &Value| state["file"][1].as_u64().unwrap_or_default();
-        let same_file = before["file"][0] == after["file"][0];
-        if to < from || (to == from && same_file && line(after) < line(before)) {
+        let time = is_less(&after["caught_up"], &before["caught_up"]);
+        let place = |state: &Value| state["token"].as_str().and_then(&position).into();
+        let token = is_less(&place(after), &place(before));
+        let mut places = before["places"].as_object().into_iter().flatten();
+        if time || token || places.any(|(file, line)| is_less(&after["places"][file], line)) {
             back.push((true, format!("{feed} from {before} to {after}")));
         }
     }
     back
+}
+
+/// Of numbers and of times. What is not there is no less: it is for what is due then.
+fn is_less(one: &Value, other: &Value) -> bool {
+    let time = |value: &Value| DateTime::parse_from_rfc3339(value.as_str()?).ok();
+    let numbers = one.as_u64().zip(other.as_u64()).is_some_and(|(one, other)| one < other);
+    numbers || time(one).zip(time(other)).is_some_and(|(one, other)| one < other)
 }
 
 pub fn add(lines: &mut Lines, more: &Lines) {
@@ -212,6 +267,11 @@ pub fn subtract(lines: &mut Lines, less: &Lines) {
             }
         }
     }
+}
+
+/// The line in a dead letter, whatever became of it on its way.
+pub fn legible(raw: &[u8]) -> String {
+    compact(&String::from_utf8_lossy(&mended(raw)))
 }
 
 /// Without the byte that is no UTF-8, by which the simulated Mimecast spoils a string.

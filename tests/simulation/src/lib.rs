@@ -5,6 +5,7 @@
 //! plan (what the seed holds) -> life (invocations, crashes, overlaps) -> collector::Collector, as it is
 //!                                                                         |  requests
 //! ledger (what has to hold)  <- world (the three servers) <- network (latency, faults, crashes)
+//!   honesty, progress              upstream (what Mimecast does besides what its pages say)
 //! ```
 //!
 //! Not in it: sockets, TLS and the ways into Devo other than HTTP, which end-to-end and kill tests cover, and the Lambda
@@ -12,12 +13,15 @@
 
 mod dynamo;
 mod faults;
+mod honesty;
 mod ledger;
 mod life;
 mod log;
 mod network;
 mod plan;
+mod progress;
 mod trace;
+mod upstream;
 mod world;
 
 use std::fmt;

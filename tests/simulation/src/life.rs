@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use chrono::TimeDelta;
-use collector::source::Source;
+use collector::source::{Kind, Source};
 use collector::{Collector, ErrorType, Secrets, Settings, Status, Store};
 use mimecast::Clock;
 use mimecast_devo::embedded::TABLE;
@@ -20,6 +20,8 @@ use crate::{Counts, Outcome, dynamo};
 const CALM_DEADLINE: Duration = Duration::from_secs(300);
 /// From one of them to the next.
 const CALM_PERIOD: Duration = Duration::from_secs(600);
+/// In how many of them late rows come, in a world of late rows.
+const LATE: u64 = 3;
 
 /// Lives a seed through.
 pub async fn live(seed: u64, verbose: bool) -> Outcome {
@@ -67,12 +69,16 @@ async fn rough(world: Arc<World>, source: &'static Source) {
         if rotate && world.plan.rotations && world.rotate().is_err() {
             world.ledger().violate("the secrets cannot be written".into());
         }
+        world.kill_tokens(source);
         world.produce(source);
         let during = {
             let world = world.clone();
             tokio::spawn(async move {
                 sleep(later / 4).await;
                 world.produce(source);
+                if world.plan.upstream.late {
+                    world.produce_late(source);
+                }
             })
         };
         let [one, other] = &mut machines;
@@ -95,21 +101,45 @@ async fn rough(world: Arc<World>, source: &'static Source) {
     }
 }
 
-/// Runs of one source when nothing goes wrong any more: it has to catch up soon, and then to have nothing more to do.
+/// Runs of one source when nothing goes wrong any more: it has to catch up soon, and then to have nothing more to do; and once
+/// more when all that a run may pass over is due.
 async fn calm(world: Arc<World>, source: &'static Source) {
     let mut machine = Machine::start(&world, source, "calm");
     // A lease of a machine that is gone, by a clock that was ahead of ours; and some for the work.
     let wait = Duration::from_secs(330 + 2 * world.plan.skew.num_seconds().unsigned_abs());
-    let most = 4 + wait.as_secs().div_ceil(CALM_PERIOD.as_secs());
-    for _ in 0..most {
+    let late = if world.plan.upstream.late { LATE } else { 0 };
+    // Each may find late rows: what is behind is read again piece by piece, as it comes to be OVERLAP old.
+    let overlap = match &source.kind {
+        Kind::Window(window) => world.plan.overlap.unwrap_or(window.overlap).num_seconds().unsigned_abs(),
+        Kind::Stream(_) | Kind::Snapshot(_) => 0,
+    };
+    let most = 4 + (wait.as_secs() + overlap).div_ceil(CALM_PERIOD.as_secs());
+    catch_up(&mut machine, source, most, late).await;
+    sleep((world.settled(source) - world.now()).to_std().unwrap_or_default()).await;
+    catch_up(&mut machine, source, 4, 0).await;
+}
+
+/// At most `most` runs after the first `late`, in each of which a late row comes.
+async fn catch_up(machine: &mut Machine, source: &'static Source, most: u64, late: u64) {
+    let world = machine.world.clone();
+    for run in 0..most + late {
         sleep(CALM_PERIOD).await;
-        if let Some((Status::CaughtUp, events)) = machine.answer(source, CALM_DEADLINE).await
+        let row = async {
+            if run < late {
+                let soon = Duration::from_millis(world.rng().u64(0..200));
+                sleep(soon).await;
+                world.produce_late(source);
+            }
+        };
+        let (answer, ()) = tokio::join!(biased; machine.answer(source, CALM_DEADLINE), row);
+        if let Some((Status::CaughtUp, events)) = answer
             && (events == 0 || source.name == "messageholdsummary")
+            && run >= late
         {
             return;
         }
     }
-    world.ledger().violate(format!("(c) {} has not caught up after {most} calm runs", source.name));
+    world.ledger().violate(format!("(c) {} has not caught up after {} calm runs", source.name, most + late));
 }
 
 /// A process on a machine: a collector with a network and a clock of its own.
@@ -122,9 +152,9 @@ struct Machine {
 }
 
 impl Machine {
-    fn start(world: &Arc<World>, source: &Source, name: &str) -> Self {
-        let wire =
-            Wire { world: world.clone(), run: Arc::new(Mutex::new(Run::default())), crashed: Arc::new(Notify::new()) };
+    fn start(world: &Arc<World>, source: &'static Source, name: &str) -> Self {
+        let (run, crashed) = (Arc::new(Mutex::new(Run::default())), Arc::new(Notify::new()));
+        let wire = Wire { world: world.clone(), source, run, crashed };
         let widest = world.plan.skew.num_milliseconds();
         let skew = TimeDelta::milliseconds(world.rng().i64(-widest..=widest));
         let collector = settings(world).map(|settings| {
@@ -174,7 +204,8 @@ impl Machine {
         world.note(&format!("{name} runs for {} s", deadline.as_secs()));
         world.ledger().counts.runs += 1;
         *lock(&self.wire.run) = Run { name: name.clone(), crash, ..Run::default() };
-        let until = Instant::now() + deadline;
+        let (started, began) = (Instant::now(), world.now());
+        let until = started + deadline;
         let event = json!({});
         let ended = tokio::select! {
             biased;
@@ -185,8 +216,16 @@ impl Machine {
                 None
             }
         };
-        let uncommitted = std::mem::take(&mut lock(&self.wire.run).uncommitted);
+        let run = std::mem::take(&mut *lock(&self.wire.run));
+        if let Some(Ok(answer)) = &ended {
+            world.check_progress(&run, answer.status, started.elapsed(), deadline);
+            world.check_honesty(source, &run, answer.status, began);
+        }
+        let uncommitted = run.uncommitted;
         let mut ledger = world.ledger();
+        if !matches!(&ended, Some(Ok(answer)) if answer.status == Status::More) {
+            ledger.shown_for(source.name);
+        }
         let outcome = match ended {
             None => {
                 ledger.counts.crashes += 1;

@@ -9,10 +9,11 @@ use std::task::{Context, Poll};
 
 use axum::http;
 use bytes::Bytes;
+use collector::source::Source;
 use flate2::read::MultiGzDecoder;
 use http_body::Frame;
 use reqwest::{Body, Request, Response};
-use simulator::mimecast::{Fault, FaultKind};
+use simulator::mimecast::Fault;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
@@ -26,6 +27,8 @@ use crate::world::{World, lock};
 #[derive(Clone)]
 pub struct Wire {
     pub world: Arc<World>,
+    /// What is collected over it.
+    pub source: &'static Source,
     /// The run at hand.
     pub run: Arc<Mutex<Run>>,
     pub crashed: Arc<Notify>,
@@ -42,6 +45,15 @@ impl fmt::Debug for Wire {
 pub struct Run {
     pub name: String,
     pub calls: u32,
+    /// Requests that reached Mimecast, and those of them whose right answer came back whole.
+    pub asked: u32,
+    pub answered: u32,
+    /// Mimecast had an answer that says that nothing is new, and it was not so.
+    pub misled: bool,
+    /// Mimecast said that it wants to be left alone for a while.
+    pub limited: bool,
+    /// A commit has moved the state on, or has recorded what was sent.
+    pub moved: bool,
     /// At which call the machine crashes, and whether after the call took effect.
     pub crash: Option<(u32, bool)>,
     /// What Devo has taken, told, and no commit has recorded.
@@ -126,28 +138,41 @@ impl Wire {
 
     async fn ask_mimecast(self, request: http::Request<Bytes>, until: Instant) -> reqwest::Result<Response> {
         let (way, name, path) = (self.draw(), self.name(), request.uri().path().to_owned());
-        let breaks = way.breaks;
+        let (breaks, run) = (way.breaks, self.run.clone());
+        let news = path != "/oauth/token";
         let effect = move |world: &World| {
             let asked =
                 format!("{} {}", request.uri().query().unwrap_or_default(), String::from_utf8_lossy(request.body()));
             // A form holds the keys, which are no news.
-            let asked = if path == "/oauth/token" { String::new() } else { asked };
-            let fault = draw_mimecast(world, &path, &asked);
+            let asked = if news { asked } else { String::new() };
+            let fault = faults::strike(world, &path, &asked);
             let said = fault.as_ref().map_or(String::new(), |fault| format!(" {fault:?}"));
+            let struck = world.mimecast.struck();
+            let spoils = fault.as_ref().is_some_and(|fault| !faults::is_right(fault));
+            lock(&run).misled |= fault.as_ref().is_some_and(|fault| faults::misleads(fault, &path));
             if let Some(fault) = fault {
                 world.mimecast.fault(Fault::new("", fault));
             }
             let (response, cut) = world.mimecast.exchange(request);
             world.mimecast.clear_faults();
+            let good = !(spoils && world.mimecast.struck() > struck) && response.status().is_success();
             if path.ends_with("get-hold-summary-list") {
                 world.ledger().polled(world.now());
             }
             let (status, body) = (response.status().as_u16(), digest(response.body()));
             world.note(&format!("{name} mimecast {path} {asked} -> {status} {body} {cut:?}{said} {breaks:?}"));
-            (response, cut)
+            let mut run = lock(&run);
+            run.asked += u32::from(news);
+            run.limited |= status == 429;
+            (response, cut, good)
         };
         match timeout_at(until, self.carry(way, effect)).await {
-            Ok(Ok((response, cut))) => answer(response, cut).await,
+            Ok(Ok((response, cut, good))) => {
+                if good && news {
+                    self.world.answered(self.source, &mut lock(&self.run));
+                }
+                answer(response, cut).await
+            }
             Ok(Err(error)) => Err(failure(error).await),
             Err(_) => Err(failure(io::ErrorKind::TimedOut.into()).await),
         }
@@ -194,26 +219,6 @@ impl Wire {
         }
         answer(response, cut).await
     }
-}
-
-fn draw_mimecast(world: &World, path: &str, asked: &str) -> Option<FaultKind> {
-    if world.is_calm() || world.rng().f64() >= world.plan.mimecast {
-        return None;
-    }
-    // Of a link the signature differs each time.
-    let question = if path.starts_with("/files/") { path.to_owned() } else { format!("{path} {asked}") };
-    let mut spoilt = lock(&world.spoilt);
-    let times = spoilt.entry(question).or_default();
-    let packed = path.ends_with("get-feed") || (path.ends_with("siem-logs") && world.plan.siem.zip);
-    // A file of one bad piece that no checksum covers is asked for so often by itself.
-    let spoiling = *times < faults::SPOILT_AT_MOST && (packed || !world.plan.nasty || !path.ends_with("siem-logs"));
-    let fault = faults::mimecast(&mut world.rng(), path, spoiling, packed);
-    *times += u32::from(faults::is_spoiling(&fault));
-    let mut ledger = world.ledger();
-    ledger.counts.faults += 1;
-    ledger.restarts += u64::from(matches!(fault, FaultKind::RefuseSiemToken));
-    drop(ledger);
-    Some(fault)
 }
 
 type Sent = Pin<Box<dyn Future<Output = reqwest::Result<Response>> + Send>>;

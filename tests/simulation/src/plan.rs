@@ -8,6 +8,8 @@ use collector::Source;
 use fastrand::Rng;
 use simulator::mimecast::SiemMode;
 
+use crate::upstream::Upstream;
+
 /// A seed's world before anything happens in it.
 pub struct Plan {
     pub v2: bool,
@@ -44,16 +46,22 @@ pub struct Plan {
     pub ticks: u32,
     /// Secrets are rotated.
     pub rotations: bool,
+    /// What Mimecast does besides what its pages say.
+    pub upstream: Upstream,
 }
 
 impl Plan {
     pub fn draw(rng: &mut Rng) -> Self {
         let mut sources = functions::ALL.to_vec();
         rng.shuffle(&mut sources);
+        // The one source that is read by two kinds of requests is in more worlds than its turn.
+        let listed = rng.u8(..6) == 0;
+        sources.sort_by_key(|source| !(listed && source.name == "siem"));
         sources.truncate(*pick(rng, &[1, 1, 1, 2, 3]));
         // Some worlds are calm in one way or all, so that the strict form of the promises is tested too.
         let rate = |rng: &mut Rng| *pick(rng, &[0.0, 0.0, 0.02, 0.1, 0.3]);
-        let v2 = rng.u8(..3) > 0;
+        let v2 = listed || rng.u8(..3) > 0;
+        let listed = v2 && sources.iter().any(|source| source.name == "siem");
         let siem = SiemMode {
             zip: rng.u8(..5) > 0,
             files_per_answer: rng.usize(1..5),
@@ -93,6 +101,7 @@ impl Plan {
             deadline: pick(rng, &[2..=12, 10..=30, 60..=300, 60..=300]).clone(),
             ticks: rng.u32(2..=8),
             rotations: rng.u8(..8) == 0,
+            upstream: Upstream::draw(rng, listed),
         }
     }
 
@@ -100,7 +109,7 @@ impl Plan {
     pub fn shown(&self) -> String {
         let names: Vec<&str> = self.sources.iter().map(|source| source.name).collect();
         format!(
-            "{} by API {}, faults {}/{}/{} lost {} crashes {} beside {} skew {} s, deadlines {:?} s, ways {:?} ms, {} ticks",
+            "{} by API {}, faults {}/{}/{} lost {} crashes {} beside {} skew {} s, deadlines {:?} s, ways {:?} ms, {} ticks{}",
             names.join("+"),
             if self.v2 { "2.0" } else { "1.0" },
             self.mimecast,
@@ -113,7 +122,13 @@ impl Plan {
             self.deadline,
             self.latency,
             self.ticks,
+            self.upstream.shown(),
         )
+    }
+
+    /// Whether a source is read by listings, which can be asked for by date.
+    pub fn lists(&self, source: &Source) -> bool {
+        self.v2 && source.name == "siem"
     }
 }
 

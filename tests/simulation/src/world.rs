@@ -18,12 +18,16 @@ use simulator::{Devo, Mimecast};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
+use crate::honesty::SETTLED;
 use crate::ledger::Ledger;
 use crate::plan::{Plan, pick};
 use crate::trace::Trace;
 
-/// When every world begins. The engine drops what has expired by the machine's clock, so this lies behind no such clock.
+/// When a world begins at the earliest. The engine drops what has expired by the machine's clock, so this lies behind no such
+/// clock.
 const BEGIN: i64 = 4_102_448_400;
+/// How much later it is evening.
+const EVENING: TimeDelta = TimeDelta::hours(21);
 /// How far back the data goes when it begins.
 const HISTORY: TimeDelta = TimeDelta::hours(12);
 
@@ -38,7 +42,10 @@ pub struct World {
     ledger: Mutex<Ledger>,
     trace: Mutex<Trace>,
     begin: Instant,
+    start: DateTime<Utc>,
     calm: AtomicBool,
+    /// The last instant until which a file is hidden.
+    hidden_until: Mutex<DateTime<Utc>>,
     /// How often the answer to a question was spoilt.
     pub spoilt: Mutex<HashMap<String, u32>>,
     secrets: TempDir,
@@ -49,22 +56,28 @@ impl World {
     pub fn new(seed: u64, verbose: bool) -> io::Result<Self> {
         let mut rng = Rng::with_seed(seed);
         let plan = Plan::draw(&mut rng);
+        let later =
+            if plan.upstream.evening { EVENING + TimeDelta::minutes(rng.i64(0..100)) } else { TimeDelta::zero() };
+        let start = DateTime::from_timestamp(BEGIN, 0).unwrap_or_default() + later;
         let world = Self {
             seed,
-            mimecast: Mimecast::in_process(rng.u64(..), start()),
+            mimecast: Mimecast::in_process(rng.u64(..), start),
             devo: Devo::in_process(),
             table: Embedded::memory().map_err(io::Error::other)?,
             rng: Mutex::new(rng),
             ledger: Mutex::default(),
             trace: Mutex::new(Trace::new(verbose)),
             begin: Instant::now(),
+            start,
             calm: AtomicBool::new(false),
+            hidden_until: Mutex::new(start),
             spoilt: Mutex::default(),
             secrets: tempfile::tempdir()?,
             filled: Mutex::new(0),
             plan,
         };
         world.mimecast.siem_mode(world.plan.siem.clone());
+        world.mimecast.doubts(world.plan.upstream.doubts.clone());
         world.mimecast.set_feed_page(world.plan.feed_page);
         world.write_secrets()?;
         for source in &world.plan.sources {
@@ -72,7 +85,9 @@ impl World {
             for step in 1..=steps {
                 let newest = world.now() - HISTORY + HISTORY * i32::try_from(step).unwrap_or(1) / 1.max(steps as i32);
                 let count = world.plan.history.div_ceil(steps.max(1));
-                world.fill(source, world.now() - HISTORY, newest.min(world.now()), count);
+                // No run has been before it, so none of it is late.
+                let oldest = world.now() - HISTORY;
+                world.fill(source, oldest, newest.min(world.now()), count, oldest);
             }
         }
         Ok(world)
@@ -80,7 +95,7 @@ impl World {
 
     /// The true time.
     pub fn now(&self) -> DateTime<Utc> {
-        start() + self.begin.elapsed()
+        self.start + self.begin.elapsed()
     }
 
     pub fn rng(&self) -> MutexGuard<'_, Rng> {
@@ -95,7 +110,15 @@ impl World {
         lock(&self.trace).note(text);
     }
 
-    /// From here on nothing goes wrong.
+    /// Before a run of `source` all tokens may die.
+    pub fn kill_tokens(&self, source: &Source) {
+        if self.plan.upstream.dying && self.plan.lists(source) && self.rng().bool() {
+            self.note("-- all tokens die");
+            self.mimecast.kill_tokens();
+        }
+    }
+
+    /// From here on nothing goes wrong, but for what lasts.
     pub fn calm_down(&self) {
         self.calm.store(true, Relaxed);
         let mode =
@@ -143,7 +166,7 @@ impl World {
         let oldest = now - late;
         let newest = if self.rng().bool() { oldest } else { now };
         if source.name != "messageholdsummary" {
-            self.fill(source, oldest, newest, count);
+            self.fill(source, oldest, newest, count, now);
         }
         self.push_twin(source, newest);
         if self.plan.nasty {
@@ -151,21 +174,48 @@ impl World {
         }
     }
 
-    fn fill(&self, source: &Source, oldest: DateTime<Utc>, newest: DateTime<Utc>, count: usize) {
+    /// A row that shows only now, of any time within the overlap.
+    pub fn produce_late(&self, source: &Source) {
+        let Kind::Window(window) = &source.kind else { return };
+        let overlap = self.plan.overlap.unwrap_or(window.overlap);
+        let time = self.now() - TimeDelta::seconds(self.rng().i64(0..=overlap.num_seconds()));
+        self.fill(source, time, time, 1, self.now());
+    }
+
+    /// `count` more, of which Mimecast shows none before `shown`.
+    fn fill(&self, source: &Source, oldest: DateTime<Utc>, newest: DateTime<Utc>, count: usize, shown: DateTime<Utc>) {
         // Ids follow from this number below a million.
         let number = {
             let mut filled = lock(&self.filled);
             *filled += 1;
             (self.seed % 1_000) * 1_000 + *filled
         };
+        let first = self.mimecast.siem_files();
         let mut expected = data::add(&self.mimecast, source.name, number, oldest, newest, count);
         if self.plan.stix
             && let Some(rows) = expected.get_mut(data::FEED_TABLE)
         {
             *rows = data::stix(rows);
         }
-        self.ledger().expect(expected);
-        self.note(&format!("-- {} has {count} more, {oldest} to {newest}", source.name));
+        let hidden = self.plan.lists(source).then(|| self.plan.upstream.hides(&mut self.rng(), self.now())).flatten();
+        if let Some(until) = hidden {
+            (first..self.mimecast.siem_files()).for_each(|file| self.mimecast.hide_siem(file, until));
+            let mut last = lock(&self.hidden_until);
+            *last = until.max(*last);
+        }
+        let due = |line: &str| self.due(source, line, hidden.unwrap_or(shown), hidden.is_some());
+        self.ledger().expect(source.name, expected, due);
+        let hidden = hidden.map_or(String::new(), |until| format!(", hidden until {until}"));
+        self.note(&format!("-- {} has {count} more, {oldest} to {newest}{hidden}", source.name));
+    }
+
+    /// When all that a run may rightly pass over is due, where nothing comes any more.
+    pub fn settled(&self, source: &Source) -> DateTime<Utc> {
+        match &source.kind {
+            Kind::Window(window) => self.now() + self.plan.overlap.unwrap_or(window.overlap) + SETTLED,
+            _ if self.plan.lists(source) => self.day_after(self.now().max(*lock(&self.hidden_until))),
+            _ => self.now(),
+        }
     }
 
     /// A row without an id that is there already shows a second time: two events.
@@ -176,10 +226,11 @@ impl World {
         }
         let stamp = self.rng().u32(..);
         let row = format!(r#"{{"{}":"{}","n":{stamp}}}"#, window.time, time.format("%Y-%m-%dT%H:%M:%S+0000"));
-        for visible in [time, self.now() + TimeDelta::seconds(self.rng().i64(0..40))] {
-            self.mimecast.push_late(source.name, time, visible, &row);
+        for shown in [self.now(), self.now() + TimeDelta::seconds(self.rng().i64(0..40))] {
+            self.mimecast.push_late(source.name, time, shown, &row);
+            let line = [(source.table.to_owned(), vec![row.clone()])].into();
+            self.ledger().expect(source.name, line, |line| self.due(source, line, shown, false));
         }
-        self.ledger().expect([(source.table.to_owned(), vec![row.clone(), row])].into());
     }
 
     /// A piece of input that is no event.
@@ -200,8 +251,12 @@ impl World {
     }
 
     /// The dead letters, with whether Devo's refusal made them so.
-    fn dead(&self) -> Vec<(Vec<u8>, bool)> {
-        let mut dead = Vec::new();
+    pub fn dead(&self) -> Vec<(Vec<u8>, bool)> {
+        self.letters().iter().map(|letter| (raw(letter), letter["origin"]["S"] == "devo")).collect()
+    }
+
+    fn letters(&self) -> Vec<Value> {
+        let mut letters = Vec::new();
         for source in &self.plan.sources {
             let request = json!({
                 "TableName": TABLE,
@@ -210,18 +265,17 @@ impl World {
             });
             let (_, answer) = self.table.execute("Query", request.to_string().as_bytes());
             let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-            for item in answer["Items"].as_array().into_iter().flatten() {
-                let raw = STANDARD.decode(item["raw"]["B"].as_str().unwrap_or_default()).unwrap_or_default();
-                let text = String::from_utf8_lossy(&raw).into_owned();
-                self.note(&format!("-- dead letter: {} {} {text}", item["origin"]["S"], item["reason"]["S"]));
-                dead.push((raw, item["origin"]["S"] == "devo"));
-            }
+            letters.extend(answer["Items"].as_array().into_iter().flatten().cloned());
         }
-        dead
+        letters
     }
 
     /// Whether everything is where it should be; what happened.
     pub fn end(&self) -> (Ledger, u64, Vec<String>) {
+        for letter in self.letters() {
+            let (origin, reason, raw) = (&letter["origin"]["S"], &letter["reason"]["S"], raw(&letter));
+            self.note(&format!("-- dead letter: {origin} {reason} {}", String::from_utf8_lossy(&raw)));
+        }
         let mut ledger = std::mem::take(&mut *self.ledger());
         ledger.balance(&self.devo.lines(), &self.dead());
         let (hash, lines) = std::mem::replace(&mut *lock(&self.trace), Trace::new(false)).end();
@@ -229,8 +283,9 @@ impl World {
     }
 }
 
-fn start() -> DateTime<Utc> {
-    DateTime::from_timestamp(BEGIN, 0).unwrap_or_default()
+/// What is dead.
+fn raw(letter: &Value) -> Vec<u8> {
+    STANDARD.decode(letter["raw"]["B"].as_str().unwrap_or_default()).unwrap_or_default()
 }
 
 /// One thread: a lock is never poisoned but by a panic, which ends the seed.

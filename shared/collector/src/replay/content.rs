@@ -8,30 +8,30 @@
 //! | `<path> <feed> <name> line <n>` | a line, row or element of a file |
 //! | `<path> <feed> <name>` | a file, or an answer with files in it; or, where the file could not be had, its name |
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::io::{Seek, Write};
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use mimecast::archive::Archive;
+use mimecast::json::{self, content_hash};
 use mimecast::pieces::{Format, Piece, Pieces};
-use mimecast::{Envelope, json};
+use mimecast::{Envelope, ReadError};
 use tempfile::SpooledTempFile;
 
-use crate::portion::{DeadLetter, Event, Marks, Portion};
-use crate::reader::Task;
-use crate::seen::{Mark, Seen, content_hash, name_hash, numbered};
-use crate::snapshot::{hashed_id, stamped};
+use crate::read::file::{Shelf, origin};
+use crate::read::portion::{DeadLetter, Event, Place, Portion};
+use crate::read::snapshot::{hashed_id, stamped};
+use crate::read::task::Task;
+use crate::read::time::stamp;
+use crate::read::window::{judge, time};
+use crate::seen::{Mark, Seen, name_hash, numbered};
 use crate::source::{Ask, Feed, Identity, Snapshot, Stream, Window};
-use crate::state::{State, stamp};
+use crate::state::State;
 use crate::store::Letter;
-use crate::stream::{StreamReader, origin};
-use crate::window::{judge, time};
 
 /// Of one content, so many more than a page has are looked for among the marks.
 const EQUAL_ROWS: u64 = 100;
-/// The reading that equal rows of different letters are numbered in.
-const REPLAY: &str = "replay";
 /// An archive in memory up to this size.
 const IN_MEMORY: usize = 16 << 20;
 
@@ -47,7 +47,7 @@ pub(super) struct Line {
     /// `None`: it has been delivered already.
     pub event: Option<Event>,
     /// To be remembered with it.
-    pub marks: Vec<Marks>,
+    pub marks: Vec<Mark>,
     /// What the state of a snapshot remembers of it.
     pub sent: Option<(String, String)>,
 }
@@ -57,18 +57,18 @@ pub(super) struct Page<'a> {
     spec: &'a Window,
     letter: &'a Letter,
     rows: Vec<Bytes>,
-    /// The reading it is a page of: its window and number.
-    label: &'a str,
+    /// The slice it is an answer to, where that is known.
+    slice: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
 
 /// The files of a letter that are still to be read.
 pub(super) struct Files {
     pub feed: Feed,
-    archive: Archive,
-    files: VecDeque<(usize, String)>,
-    /// The file read last, and all of the letter: for what stays unreadable in it.
-    name: String,
-    raw: Bytes,
+    pub archive: Archive,
+    /// By their number in the archive.
+    pub files: Vec<(usize, String)>,
+    /// All of the letter: for what stays unreadable in it.
+    pub raw: Bytes,
 }
 
 type Found<'a> = Result<Content<'a>, String>;
@@ -97,14 +97,14 @@ pub(super) fn window<'a>(task: &Task<'_>, spec: &'a Window, letter: &'a Letter, 
     if rows.is_empty() {
         return Err("an answer without rows".to_owned());
     }
-    let label = letter.origin.strip_prefix(spec.path).unwrap_or_default().trim_start();
-    Ok(Content::Page(Page { spec, letter, rows, label }))
+    let slice = letter.place.slice.or_else(|| slice_of_form_1(letter.origin.strip_prefix(spec.path)?));
+    Ok(Content::Page(Page { spec, letter, rows, slice }))
 }
 
 impl Page<'_> {
     /// From when on marks of its rows may be found.
     pub fn stamp(&self) -> String {
-        self.bound(0).map(stamp).unwrap_or_default()
+        self.slice.map(|(from, _)| stamp(from)).unwrap_or_default()
     }
 
     /// All marks that its rows may have.
@@ -124,17 +124,17 @@ impl Page<'_> {
 
     /// Its new rows. Those at the end of its window belong to the next one.
     pub fn portion(self, task: &Task<'_>, mut seen: Seen) -> Result<Portion, String> {
-        let end = self.bound(1);
+        let end = self.slice.map(|(_, to)| to);
         let table = task.table(task.source.table);
         let mut portion = Portion::default();
         let mut marks = Vec::new();
-        seen.begin(self.label.to_owned());
+        seen.begin();
         for row in &self.rows {
             if end.is_some_and(|end| time(self.spec, row).is_some_and(|time| time >= end)) {
                 continue;
             }
             let line = json::compact(row);
-            let verdict = judge(self.spec, row, content_hash(row), &line, &mut seen);
+            let verdict = judge(self.spec, row, &line, &mut seen);
             if verdict.known {
                 portion.duplicates += 1;
                 continue;
@@ -146,7 +146,8 @@ impl Page<'_> {
                 }
                 Err(reason) => {
                     let (origin, table) = (self.letter.origin.clone(), table.to_string());
-                    portion.rejected.push(DeadLetter { raw: row.clone(), reason, table, origin, header: None });
+                    let place = Place { slice: self.slice, ..Place::default() };
+                    portion.rejected.push(DeadLetter { raw: row.clone(), reason, table, origin, place });
                 }
             }
         }
@@ -156,16 +157,8 @@ impl Page<'_> {
         {
             return Err(letter.reason.clone());
         }
-        if !marks.is_empty() {
-            portion.marks = vec![Marks { stamp: stamp(task.client.now()), label: None, marks }];
-        }
+        portion.marks = marks;
         Ok(portion)
-    }
-
-    /// An end of its window, by its label.
-    fn bound(&self, index: usize) -> Option<DateTime<Utc>> {
-        let text = self.label.split('/').nth(index)?;
-        DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc())
     }
 }
 
@@ -199,24 +192,23 @@ pub(super) fn stream<'a>(
     letter: &Letter,
     raw: Bytes,
     header: Option<Bytes>,
-    reader: &mut StreamReader<'_>,
     seen: &mut Seen,
 ) -> Found<'a> {
-    let (feed, name, is_line) =
-        place(task, spec, &letter.origin).ok_or("its feed is none of those that are collected")?;
+    let (feed, name, is_line) = file_of(task, spec, letter).ok_or("its feed is none of those that are collected")?;
     if is_line {
         let event = event(&feed, letter, &name, &raw, header)?;
-        let (table, unknown_type) = reader.table(&feed, &name, &event);
+        let (table, unknown_type) = Shelf::new(task, spec, &feed).table(&name, &event);
         let mut found = Line::default();
         let mark = match spec.identity {
             // The file counts as delivered, so nothing else delivers its lines.
             Identity::File => name_hash(&letter.id),
             Identity::Content => {
-                seen.begin(REPLAY.to_owned());
-                let verdict = seen.content(content_hash(&event));
-                let marks = vec![verdict.mark];
-                seen.remember(Some(REPLAY.to_owned()), marks.iter().copied());
-                found.marks = vec![Marks { stamp: stamp(task.client.now()), label: Some(REPLAY.to_owned()), marks }];
+                // Equal lines of different letters are different events, so replays of the same content are counted.
+                let hash = content_hash(&event);
+                let replays = name_hash(&format!("replay {hash:032x}"));
+                let number = (0..).find(|number| !seen.identity(numbered(replays, *number)).known).unwrap_or_default();
+                let verdict = seen.identity(numbered(hash, number));
+                found.marks = vec![numbered(replays, number), verdict.mark];
                 if verdict.known {
                     return Ok(Content::Line(found));
                 }
@@ -229,46 +221,36 @@ pub(super) fn stream<'a>(
     if raw == name.as_bytes() {
         return Err("only the name of the file is known, Mimecast did not give it".to_owned());
     }
-    let archive = spooled(&raw).and_then(|file| Archive::open(file, &name)).map_err(|error| error.to_string())?;
-    let mut files: VecDeque<(usize, String)> =
-        archive.files().iter().map(|file| file.name.clone()).enumerate().collect();
+    let archive = spooled(&raw).map_err(ReadError::from).and_then(|file| Archive::open(file, &name));
+    let archive = archive.map_err(|error| error.to_string())?;
+    let mut files: Vec<(usize, String)> = archive.files().iter().map(|file| file.name.clone()).enumerate().collect();
     // The whole answer is the letter of one file in it that could not be read.
     if files.iter().any(|(_, inner)| *inner == name) {
         files.retain(|(_, inner)| *inner == name);
     }
-    if let (Ask::Links { .. }, Some((_, inner))) = (&feed.ask, files.front_mut()) {
+    if let (Ask::Links { .. }, Some((_, inner))) = (&feed.ask, files.first_mut()) {
         inner.clone_from(&name);
     }
     if files.is_empty() {
         return Err("an answer without files".to_owned());
     }
-    Ok(Content::Files(Files { feed, archive, files, name: String::new(), raw }))
+    Ok(Content::Files(Files { feed, archive, files, raw }))
 }
 
-impl Files {
-    pub fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Opens the next file in `reader`, or says why it cannot be read.
-    pub fn next(&mut self, reader: &mut StreamReader<'_>, seen: &mut Seen) -> Option<Result<(), String>> {
-        let (index, name) = self.files.pop_front()?;
-        self.name = name;
-        let file = self.archive.extract(index).map_err(|error| error.to_string());
-        Some(file.and_then(|file| reader.reopen(&self.feed, &self.name, file, seen)))
-    }
-
-    /// A letter of its own for the file that cannot be read.
-    pub fn letter(&self, letter: &Letter, reason: String) -> DeadLetter {
-        let (raw, table) = (self.raw.clone(), letter.table.clone());
-        DeadLetter { raw, reason, table, origin: origin(&self.feed, &self.name), header: None }
-    }
-}
-
-/// The feed, the file's name, and whether the letter is a line of it.
-fn place(task: &Task<'_>, spec: &Stream, from: &str) -> Option<(Feed, String, bool)> {
+/// The feed of a letter, its file's name, and whether it is a line of it.
+fn file_of(task: &Task<'_>, spec: &Stream, letter: &Letter) -> Option<(Feed, String, bool)> {
     // The keys may be for the other API by now.
-    let feeds = [false, true].into_iter().flat_map(|v2| (spec.feeds)(task.settings, v2));
+    let mut feeds = [false, true].into_iter().flat_map(|v2| (spec.feeds)(task.settings, v2));
+    let Place { feed: Some(name), file, line, .. } = &letter.place else {
+        return file_of_form_1(feeds, &letter.origin);
+    };
+    // Both APIs may have a feed of this name.
+    let feed = feeds.find(|feed| feed.name == *name && letter.origin.starts_with(&origin(feed, "")))?;
+    Some((feed, file.clone().unwrap_or_default(), line.is_some()))
+}
+
+/// The same from the text of a letter that the first version wrote.
+fn file_of_form_1(feeds: impl Iterator<Item = Feed>, from: &str) -> Option<(Feed, String, bool)> {
     let rest = |feed: &Feed| {
         let rest = from.strip_prefix(&origin(feed, ""))?;
         (rest.is_empty() || rest.starts_with(' ')).then_some(rest)
@@ -279,6 +261,12 @@ fn place(task: &Task<'_>, spec: &Stream, from: &str) -> Option<(Feed, String, bo
     let (name, is_line) = numbered.map_or((rest, false), |(name, _)| (name, true));
     let name = name.trim_start().to_owned();
     Some((feed, name, is_line))
+}
+
+/// The window in the text of a letter that the first version wrote: `<from>/<to>/<number>`.
+fn slice_of_form_1(text: &str) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let mut bounds = text.trim_start().split('/').map(|text| Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc()));
+    bounds.next()?.zip(bounds.next()?)
 }
 
 /// The event in a line of a file.

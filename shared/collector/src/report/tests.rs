@@ -32,6 +32,8 @@ fn answer(status: Status) -> Answer {
         checkpoint: json!({}),
         gap: None,
         repeat: None,
+        silent_since: None,
+        warnings: Vec::new(),
     }
 }
 
@@ -79,13 +81,16 @@ fn a_quiet_success_costs_few_metrics() {
 #[test]
 fn what_went_wrong_on_the_way_is_told() {
     let gap = Some(Gap { from: at(-7200), to: at(-3600) });
-    let counts = Counts { rejected: 2, duplicates: 5, refusals: 4, gap, late_seconds: 540, ..counts() };
-    let more = answer(Status::More);
+    let warnings = vec!["a file is missing".to_owned()];
+    let counts = Counts { rejected: 2, duplicates: 5, refusals: 4, gap, late_seconds: 540, warnings, ..counts() };
+    let more = Answer { silent_since: Some(at(-3700)), ..answer(Status::More) };
     let told = metrics(&report(Ok(&more), &counts).metrics("N", at(0)));
     assert_eq!(
         names(&told),
-        "Batches Bytes DevoRefusals Duplicates Events GapSeconds LagSeconds LateSeconds Rejected RunSeconds Success"
+        "Batches Bytes DevoRefusals Duplicates Events GapSeconds LagSeconds LateSeconds Rejected RunSeconds SilentSeconds \
+         Success Warnings"
     );
+    assert_eq!(told["SilentSeconds"], ("Seconds".to_owned(), 3700.0));
     assert_eq!(told["LateSeconds"], ("Seconds".to_owned(), 540.0));
     assert_eq!(told["GapSeconds"].1, 3600.0);
     assert_eq!((told["Rejected"].1, told["DevoRefusals"].1), (2.0, 4.0));

@@ -14,8 +14,8 @@ use chrono::{DateTime, Utc};
 
 use super::{Item, Key, Letter, Store, integer, number, rfc3339, text};
 use crate::Error;
-use crate::portion::{DeadLetter, Marks};
-use crate::seen::{Mark, Seen, name_hash};
+use crate::read::portion::DeadLetter;
+use crate::seen::{Mark, name_hash};
 use crate::state::{State, VERSION};
 
 /// Marks in one item: 16 bytes each, well below DynamoDB's 400 KB.
@@ -43,12 +43,20 @@ pub(crate) struct Lease {
     pub state: State,
 }
 
+/// Marks to be remembered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Marks {
+    /// Sorts them among the others: they are read back from a stamp on.
+    pub stamp: String,
+    pub marks: Vec<Mark>,
+}
+
 /// One write of a lease's holder; all of it or nothing.
 #[derive(Default)]
 pub(crate) struct Commit<'a> {
     /// The state to move to; `None` leaves it.
     pub state: Option<&'a State>,
-    pub marks: Vec<Marks>,
+    pub marks: Option<Marks>,
     pub dead: &'a [DeadLetter],
     /// Dead letters that have been replayed.
     pub replayed: Vec<&'a Letter>,
@@ -76,11 +84,6 @@ impl Write {
 }
 
 impl Lease {
-    /// The marks from `stamp` on.
-    pub async fn seen(&self, stamp: &str) -> Result<Seen, Error> {
-        self.store.seen(&self.key, stamp, |_| true).await
-    }
-
     /// Writes `commit`, if no later lease has been taken.
     ///
     /// # Errors
@@ -92,9 +95,9 @@ impl Lease {
         for letter in commit.dead {
             writes.extend(self.dead_items(letter, now)?.into_iter().map(Write::Put));
         }
-        for group in &commit.marks {
-            for marks in group.marks.chunks(MARKS_PER_ITEM) {
-                writes.push(Write::Put(self.marks_item(group, marks, now)));
+        if let Some(Marks { stamp, marks }) = &commit.marks {
+            for marks in marks.chunks(MARKS_PER_ITEM) {
+                writes.push(Write::Put(self.marks_item(stamp, marks, now)));
             }
         }
         for part in commit.replayed.iter().flat_map(|letter| &letter.parts) {
@@ -241,19 +244,15 @@ impl Lease {
         ))
     }
 
-    fn marks_item(&mut self, group: &Marks, marks: &[Mark], now: DateTime<Utc>) -> Item {
+    fn marks_item(&mut self, stamp: &str, marks: &[Mark], now: DateTime<Utc>) -> Item {
         let packed: Vec<u8> = marks.iter().flat_map(|mark| mark.to_le_bytes()).collect();
         let unique = self.unique();
-        let mut item = Item::from([
+        Item::from([
             ("pk".into(), text(&self.key.pk)),
-            ("sk".into(), text(&format!("{}{}#{}", self.key.seen, group.stamp, unique))),
+            ("sk".into(), text(&format!("{}{stamp}#{unique}", self.key.seen))),
             ("marks".into(), AttributeValue::B(Blob::new(packed))),
             ("expires_at".into(), number((now + self.key.keep).timestamp())),
-        ]);
-        if let Some(label) = &group.label {
-            item.insert("reading".into(), text(label));
-        }
-        item
+        ])
     }
 
     /// Unlike any other below `pk`: the epoch is this lease's alone, and backfills have epochs of their own.

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use super::{CHECKPOINT, Item, Lease, Store, integer, number, rfc3339, string, text};
 use crate::Error;
-use crate::portion::DeadLetter;
+use crate::read::portion::{DeadLetter, Place};
 
 pub(super) const DEAD: &str = "dead#";
 /// Bytes of a dead letter in one item.
@@ -42,6 +42,9 @@ pub struct Letter {
     /// The checkpoint whose run wrote it: the live one's or a backfill's.
     #[serde(skip)]
     pub(crate) checkpoint: String,
+    /// Where its content was, without the header.
+    #[serde(skip)]
+    pub(crate) place: Place,
     /// Its items, in order.
     #[serde(skip)]
     pub(crate) parts: Vec<Part>,
@@ -87,6 +90,7 @@ impl Store {
                     bytes: 0,
                     whole: false,
                     checkpoint: string(&item, "checkpoint").unwrap_or_else(|| CHECKPOINT.to_owned()),
+                    place: place(&item),
                     parts: Vec::new(),
                 };
                 (parts, letter)
@@ -174,8 +178,13 @@ impl Lease {
                 ("table".into(), text(&letter.table)),
                 ("origin".into(), text(&letter.origin)),
             ]);
-            if let Some(header) = &letter.header {
-                item.insert("header".into(), AttributeValue::B(Blob::new(header.as_ref())));
+            let Place { feed, file, line, header, slice } = &letter.place;
+            item.extend(feed.as_ref().map(|feed| ("feed".into(), text(feed))));
+            item.extend(file.as_ref().map(|file| ("file".into(), text(file))));
+            item.extend(line.map(|line| ("line".into(), number(i64::try_from(line).unwrap_or(i64::MAX)))));
+            item.extend(header.as_ref().map(|header| ("header".into(), AttributeValue::B(Blob::new(header.as_ref())))));
+            if let Some((from, to)) = slice {
+                item.extend([("from".into(), text(&rfc3339(*from))), ("to".into(), text(&rfc3339(*to)))]);
             }
             if self.key.is_backfill() {
                 item.insert("checkpoint".into(), text(&self.key.sk));
@@ -190,6 +199,20 @@ impl Lease {
             items.push(item);
         }
         Ok(items)
+    }
+}
+
+fn place(item: &Item) -> Place {
+    let instant = |name: &str| {
+        let at = DateTime::parse_from_rfc3339(&string(item, name)?).ok()?;
+        Some(at.to_utc())
+    };
+    Place {
+        feed: string(item, "feed"),
+        file: string(item, "file"),
+        line: integer(item, "line").and_then(|line| u64::try_from(line).ok()),
+        header: None,
+        slice: instant("from").zip(instant("to")),
     }
 }
 

@@ -6,8 +6,8 @@
 //! |---|---|
 //! | `Start` | `Run::acquire`: an owner's name of its own, the lease until deadline + `LEASE_MARGIN` by its own clock |
 //! | `Land` of `Acquire` | the conditional update in `Store::acquire`, at the moment it takes effect |
-//! | `Marks` | `Run::prepare`, `Lease::seen`; the state came with the lease |
-//! | `Send`, `Part`, `Unanswered` | `Reader::next` and `Delivery::send`: accepted whole, in part, or nobody knows |
+//! | `Marks` | `Task::seen`, once in a run and before its first event; the state came with the lease |
+//! | `Send`, `Part`, `Unanswered` | `Delivery::send`: accepted whole, in part, or nobody knows |
 //! | `Land` of `Commit` | `Lease::commit`: marks, dead letters, state and release in one conditional write |
 //! | `Land` unanswered, `Late`, `Resend` | an attempt of the SDK that timed out: it took effect, or still may; the next one |
 //! | `GiveUp` | the operation's timeout: an error, whatever became of the write |
@@ -16,7 +16,8 @@
 //! The checkpoint is the number of events passed. A `window` reads again from before it and marks what it sends; a stream
 //! does not, and marks only what a failed delivery got through. One event is one that Devo refuses for good. Left out are
 //! what Mimecast does, and commits of more than one transaction, whose state moves with the last. A crash before a commit is
-//! one whose commit never lands.
+//! one whose commit never lands. That readers read on meanwhile changes nothing here: they write nothing, and the next batch is sent
+//! only when the one before it is committed.
 
 mod search;
 mod tests;

@@ -27,6 +27,8 @@ pub struct Overview {
     pub updated_at: Option<String>,
     /// How many dead letters there are.
     pub dead_letters: u64,
+    /// When the source last gave anything; `None` where it never has, or is read whole each time.
+    pub silent_since: Option<DateTime<Utc>>,
     /// How late the latest row of the last days came; `None` where none was late.
     pub late_seconds: Option<i64>,
     /// Backfills, by id and range.
@@ -78,6 +80,7 @@ impl Store {
             lease_until: lease_until(&live, now),
             updated_at: string(&live, "updated_at"),
             dead_letters: self.count_letters(&pk).await?,
+            silent_since: state.gave(),
             late_seconds: late.map(|late| late.seconds),
             backfills: backfills.iter().filter_map(|item| backfill(item, now)).collect(),
         })

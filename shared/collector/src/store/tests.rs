@@ -9,7 +9,7 @@ use mimecast_devo::embedded::{Embedded, TABLE};
 
 use super::lease::{MARKS_PER_ITEM, TRANSACTION_ITEMS};
 use super::*;
-use crate::portion::{DeadLetter, Marks};
+use crate::read::portion::{DeadLetter, Place};
 use crate::state::{Position, Windows};
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -57,12 +57,18 @@ fn state(token: &str) -> State {
     State { streams: [("s".to_owned(), position)].into(), ..State::default() }
 }
 
-fn marks(label: Option<&str>, stamp: &str, marks: Vec<Mark>) -> Marks {
-    Marks { stamp: stamp.to_owned(), label: label.map(str::to_owned), marks }
+fn marks(stamp: &str, marks: Vec<Mark>) -> Option<Marks> {
+    Some(Marks { stamp: stamp.to_owned(), marks })
 }
 
 fn letter(raw: impl Into<Bytes>) -> DeadLetter {
-    DeadLetter { raw: raw.into(), reason: "broken".into(), table: "t".into(), origin: "o".into(), header: None }
+    DeadLetter {
+        raw: raw.into(),
+        reason: "broken".into(),
+        table: "t".into(),
+        origin: "o".into(),
+        place: Place::default(),
+    }
 }
 
 #[tokio::test]
@@ -99,7 +105,7 @@ async fn a_stale_holder_writes_nothing() {
         let plain = Commit { state: Some(&old), release: true, ..Commit::default() };
         let with_items = Commit {
             state: Some(&old),
-            marks: vec![marks(None, "s", vec![1])],
+            marks: marks("s", vec![1]),
             dead: &[letter("x")],
             release: true,
             ..Commit::default()
@@ -135,7 +141,7 @@ async fn a_request_that_arrives_again_and_late_does_nothing_more() {
         };
         let (mut first, mut second) = (late(0), late(1));
         let commit = |token: &str, marked: bool| {
-            let marks = if marked { vec![marks(None, "s", vec![1])] } else { Vec::new() };
+            let marks = if marked { marks("s", vec![1]) } else { None };
             (state(token), marks)
         };
         for (token, marked) in [("t1", false), ("t2", true)] {
@@ -157,24 +163,23 @@ async fn a_request_that_arrives_again_and_late_does_nothing_more() {
 }
 
 #[tokio::test]
-async fn marks_come_back_from_a_stamp_on_with_their_reading() {
+async fn marks_come_back_from_a_stamp_on() {
     for store in stores().await {
         let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
         let many: Vec<Mark> = (100..100 + MARKS_PER_ITEM as Mark * 2 + 5).collect();
-        let groups = vec![
-            marks(None, "2026-01-01T00:00:00Z", vec![1]),
-            marks(None, "2026-01-02T00:00:00Z", vec![2]),
-            marks(Some("w"), "2026-01-03T00:00:00Z", vec![3]),
-            marks(None, "2026-01-03T00:00:00Z", many.clone()),
-        ];
-        lease.commit(Commit { marks: groups, ..Commit::default() }, at(1)).await.unwrap();
-        let mut seen = lease.seen("2026-01-02T00:00:00Z").await.unwrap();
+        for marks in [
+            marks("2026-01-01T00:00:00Z", vec![1]),
+            marks("2026-01-02T00:00:00Z", vec![2]),
+            marks("2026-01-03T00:00:00Z", many.clone()),
+        ] {
+            lease.commit(Commit { marks, ..Commit::default() }, at(1)).await.unwrap();
+        }
+        let seen = store.seen(&key("a"), "2026-01-02T00:00:00Z", |_| true).await.unwrap();
         assert!(!seen.contains(1));
-        assert!([2, 3].into_iter().chain(many).all(|mark| seen.contains(mark)));
-        seen.begin("w".into());
+        assert!([2].into_iter().chain(many).all(|mark| seen.contains(mark)));
         let expires: Vec<_> =
             items(&store, "default#a", "seen#").await.iter().map(|i| integer(i, "expires_at")).collect();
-        assert_eq!(expires, vec![Some((at(1) + TimeDelta::days(90)).timestamp()); 6]);
+        assert_eq!(expires, vec![Some((at(1) + TimeDelta::days(90)).timestamp()); 5]);
     }
 }
 
@@ -227,9 +232,9 @@ async fn a_backfill_has_a_checkpoint_of_its_own() {
     let key_of = |backfill: &Backfill| Key::new("default", "a", Some(backfill), TimeDelta::days(90));
     for store in stores().await {
         let mut live = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
-        live.commit(Commit { marks: vec![marks(None, "s", vec![7])], ..Commit::default() }, at(1)).await.unwrap();
+        live.commit(Commit { marks: marks("s", vec![7]), ..Commit::default() }, at(1)).await.unwrap();
         let other = store.acquire(key_of(&backfill(5)), "two", at(1), at(100)).await.unwrap().unwrap();
-        assert!(!other.seen("").await.unwrap().contains(7));
+        assert!(!store.seen(&other.key, "", |_| true).await.unwrap().contains(7));
         assert!(store.acquire(key_of(&backfill(5)), "three", at(1), at(100)).await.unwrap().is_none());
         assert!(store.acquire(key_of(&backfill(6)), "three", at(1), at(100)).await.unwrap().is_some());
     }
@@ -242,9 +247,9 @@ async fn no_mark_is_written_before_the_dead_letter_it_stands_for() {
     dead.push(DeadLetter { reason: "x".repeat(500_000), ..letter("bad") });
     for store in stores().await {
         let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
-        let commit = Commit { marks: vec![marks(None, "s", vec![1, 2])], dead: &dead, ..Commit::default() };
+        let commit = Commit { marks: marks("s", vec![1, 2]), dead: &dead, ..Commit::default() };
         lease.commit(commit, at(1)).await.unwrap_err();
-        assert!(!lease.seen("").await.unwrap().contains(1), "its row would never be read again");
+        assert!(!store.seen(&lease.key, "", |_| true).await.unwrap().contains(1), "its row would never be read again");
         assert_eq!(items(&store, "default#a", "dead#").await.len(), TRANSACTION_ITEMS);
     }
 }
@@ -279,14 +284,14 @@ async fn letters_are_read_back_whole_and_go_with_a_commit() {
     let large: Vec<u8> = std::iter::repeat_with(|| uuid::Uuid::new_v4().into_bytes()).take(250_000).flatten().collect();
     for store in stores().await {
         let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
-        let row = DeadLetter { header: Some("a|b".into()), ..letter("1|2|3") };
+        let row = DeadLetter { place: Place { header: Some("a|b".into()), ..Place::default() }, ..letter("1|2|3") };
         let dead = [letter(large.clone()), row, letter("")];
         lease.commit(Commit { dead: &dead, ..Commit::default() }, at(1)).await.unwrap();
         let letters = store.letters("default", "a").await.unwrap();
         assert_eq!(letters.len(), 3);
         for (letter, dead) in letters.iter().zip(&dead) {
             let (raw, header) = store.raw("default", "a", letter).await.unwrap().unwrap();
-            assert!(letter.whole && !letter.is_rest() && raw == dead.raw && header == dead.header);
+            assert!(letter.whole && !letter.is_rest() && raw == dead.raw && header == dead.place.header);
             assert_eq!((letter.at, &*letter.reason, &*letter.origin), (at(1), "broken", "o"));
         }
         // A write that broke off has its first part and not its last; a deletion that did, the other way round.

@@ -5,7 +5,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use super::*;
 
-fn open(body: &[u8], name: &str) -> io::Result<Archive> {
+fn open(body: &[u8], name: &str) -> Result<Archive, ReadError> {
     let mut spooled = SpooledTempFile::new(64);
     spooled.write_all(body).unwrap();
     Archive::open(spooled, name)
@@ -31,7 +31,7 @@ fn gzip(content: &[u8]) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
-fn content(archive: &mut Archive, index: usize) -> io::Result<Vec<u8>> {
+fn content(archive: &mut Archive, index: usize) -> Result<Vec<u8>, ReadError> {
     let mut content = Vec::new();
     archive.read(index)?.read_to_end(&mut content)?;
     Ok(content)
@@ -65,7 +65,7 @@ fn a_zip_gives_its_files_in_order() {
     assert_eq!(content(&mut archive, 0).unwrap(), long);
     assert_eq!(content(&mut archive, 2).unwrap(), b"");
     assert_eq!(content(&mut archive, 0).unwrap(), long);
-    assert_eq!(content(&mut archive, 3).unwrap_err().kind(), io::ErrorKind::NotFound);
+    assert_eq!(content(&mut archive, 3).unwrap_err().to_string(), "no file number 3");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn a_damaged_gzip_fails_after_what_it_gave() {
     archive.read(0).unwrap().read_to_end(&mut given).unwrap_err();
     assert_eq!(given, b"{\"a\":1}\n");
     let cut = open(&body[..crc], "x").and_then(|mut archive| content(&mut archive, 0));
-    assert_eq!(cut.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    assert!(matches!(cut.unwrap_err(), ReadError::Broken(reason) if reason.contains("end of file")));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_file_of_a_zip_gives_no_more_than_its_directory_says() {
     body[directory + 24..directory + 28].copy_from_slice(&1000_u32.to_le_bytes());
     let mut archive = open(&body, "x.zip").unwrap();
     let mut given = Vec::new();
-    archive.read(0).and_then(|mut reader| reader.read_to_end(&mut given)).unwrap_err();
+    archive.read(0).unwrap().read_to_end(&mut given).unwrap_err();
     assert!(given.len() <= 1000, "{}", given.len());
     assert_eq!(content(&mut archive, 1).unwrap(), b"1");
 }
@@ -219,7 +219,43 @@ fn a_file_past_the_cap_is_an_error_and_no_end() {
         let result = Capped { content: &b"12345678"[..], cap, left: cap }.read_to_end(&mut read);
         assert_eq!(result.is_ok(), fits);
         if let Err(error) = result {
-            assert_eq!(error.to_string(), "larger than 7 bytes");
+            assert_eq!(ReadError::from(error).to_string(), "larger than 7 bytes");
         }
     }
+}
+
+#[test]
+fn a_damaged_file_is_broken_and_never_this_machines_trouble() {
+    let packed = gzip(&b"{\"a\":1}\n".repeat(1000));
+    let zipped = zip(&[("a.json", &b"{\"a\":1}\n".repeat(1000), CompressionMethod::Deflated)]);
+    for whole in [packed, zipped] {
+        for at in 4..whole.len() {
+            for spoilt in [[&whole[..at], &[!whole[at]], &whole[at + 1..]].concat(), whole[..at].to_vec()] {
+                let failed = open(&spoilt, "x").and_then(|mut archive| match archive.files().len() {
+                    0 => Ok(0),
+                    _ => archive.extract(0)?.seek(SeekFrom::End(0)).map_err(ReadError::from),
+                });
+                assert!(!matches!(failed, Err(ReadError::Local(_))), "{at}: {failed:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_while_it_is_read_is_no_broken_file() {
+    /// A disk that gives the first half.
+    struct Failing(usize);
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(left) = self.0.checked_sub(1) else { return Err(io::Error::from_raw_os_error(5)) };
+            self.0 = left;
+            buffer[0] = b'x';
+            Ok(1)
+        }
+    }
+    let mut read = Vec::new();
+    let error = Capped { content: Failing(3), cap: 9, left: 9 }.read_to_end(&mut read).unwrap_err();
+    assert!(matches!(error.into(), ReadError::Local(_)));
+    assert!(matches!(ReadError::from(ZipError::Io(io::Error::from_raw_os_error(5))), ReadError::Local(_)));
+    assert!(matches!(ReadError::from(ZipError::Io(io::Error::other("an extra field"))), ReadError::Broken(_)));
 }

@@ -9,12 +9,12 @@ mod lines;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Read};
+use std::io::Read;
 
 use bytes::Bytes;
 use memchr::{memchr, memchr2};
 
-use crate::json;
+use crate::{ReadError, json};
 use array::Array;
 use input::Input;
 use lines::{Lines, Row};
@@ -82,7 +82,7 @@ pub struct Pieces<R: Read> {
     input: Input<R>,
     splitter: Splitter,
     /// Set for good by the end or the first error.
-    over: Option<Result<(), (io::ErrorKind, String)>>,
+    over: Option<Result<(), ReadError>>,
 }
 
 enum Splitter {
@@ -105,22 +105,23 @@ impl<R: Read> Pieces<R> {
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// The reader's own (a truncated gzip, a wrong checksum), after all pieces before it. Stays so.
+    /// The reader's own, after all pieces before it: `Broken` (a truncated gzip, a wrong checksum) or `Local`. Stays so.
     #[allow(clippy::should_implement_trait, reason = "an end and an error both end it for good")]
-    pub fn next(&mut self) -> io::Result<Option<Piece>> {
+    pub fn next(&mut self) -> Result<Option<Piece>, ReadError> {
         match &self.over {
             None => {}
             Some(Ok(())) => return Ok(None),
-            Some(Err((kind, text))) => return Err(io::Error::new(*kind, text.clone())),
+            Some(Err(error)) => return Err(error.again()),
         }
         let piece = match &mut self.splitter {
             Splitter::Lines(lines) => lines.next(&mut self.input),
             Splitter::Array(array) => array.next(&mut self.input),
         };
+        let piece = piece.map_err(ReadError::from);
         match &piece {
             Ok(Some(_)) => {}
             Ok(None) => self.over = Some(Ok(())),
-            Err(error) => self.over = Some(Err((error.kind(), error.to_string()))),
+            Err(error) => self.over = Some(Err(error.again())),
         }
         piece
     }
@@ -145,7 +146,7 @@ impl<R: Read> Pieces<R> {
     ///
     /// # Errors
     /// As [`Pieces::next`].
-    pub fn skip(&mut self, n: u64) -> io::Result<u64> {
+    pub fn skip(&mut self, n: u64) -> Result<u64, ReadError> {
         for skipped in 0..n {
             if self.next()?.is_none() {
                 return Ok(skipped);

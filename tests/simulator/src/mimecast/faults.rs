@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::batch::{self, BATCH};
 use super::server::Call;
 
 /// A fault on some of the calls that match a text.
@@ -30,6 +31,10 @@ pub enum FaultKind {
     Garbage,
     /// 503 with an HTML page.
     Html503,
+    /// 200 with an HTML page, as of something in between that asks for a login.
+    Html200,
+    /// 200 with an error as the object store behind the signed links writes it.
+    Xml200,
     /// 200 without a body.
     EmptyBody,
     /// The right answer, but the connection is closed in the middle of the body, short of `Content-Length`.
@@ -79,6 +84,20 @@ pub enum FaultKind {
     NoPagination,
     /// 403 for signed links, as after their expiry; other calls are not touched.
     ExpiredLink,
+    /// 307 for signed links, to another path of this server that has the same file; that path is not touched.
+    Redirect,
+    /// 307 for signed links, to the link itself.
+    RedirectToItself,
+    /// SIEM 2.0: an empty page with a dead token, in place of the right answer.
+    DeadToken,
+    /// SIEM 2.0: the right answer, but `@nextPage` is an empty text.
+    EmptyToken,
+    /// SIEM 2.0: the right answer without `@nextPage`.
+    AbsentToken,
+    /// SIEM 2.0: the right answer, but `@nextPage` is null.
+    NullToken,
+    /// SIEM 2.0: the right answer, but `@nextPage` is the token that was asked with. Calls without one are not touched.
+    RepeatedToken,
 }
 
 impl Fault {
@@ -145,10 +164,10 @@ impl FaultKind {
     fn concerns(&self, call: &Call) -> bool {
         match self {
             Self::RefusePageToken => call.body_has_text("pageToken"),
-            Self::RefuseSiemToken => {
-                call.body_has_text("token") || call.query.iter().any(|(name, _)| name == "nextPage")
-            }
-            Self::ExpiredLink => call.path.starts_with("/files/"),
+            Self::RefuseSiemToken => call.body_has_text("token") || call.parameter("nextPage").is_some(),
+            Self::DeadToken | Self::EmptyToken | Self::AbsentToken | Self::NullToken => call.path == BATCH,
+            Self::RepeatedToken => call.path == BATCH && call.parameter("nextPage").is_some(),
+            Self::ExpiredLink | Self::Redirect | Self::RedirectToItself => call.path.starts_with("/files/"),
             _ => true,
         }
     }
@@ -169,6 +188,14 @@ impl FaultKind {
                 "text/html",
                 "<html><head><title>503 Service Temporarily Unavailable</title></head><body>nginx</body></html>",
             ),
+            Self::Html200 => Answer::new(
+                200,
+                "text/html",
+                "<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>Your session has ended.</body></html>",
+            ),
+            Self::Xml200 => Answer::xml(200, "InternalError", "We encountered an internal error. Please try again."),
+            Self::Redirect => batch::redirect(call, false),
+            Self::RedirectToItself => batch::redirect(call, true),
             Self::EmptyBody => Answer::new(200, "application/json", ""),
             Self::FailOn200 { code, message } => Answer::fail(200, code, message),
             Self::MetaStatus404 => {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,9 +15,10 @@ use serde_json::Value;
 use super::answer::Answer;
 use super::connection::{Listening, SlowBody, Switch};
 use super::faults::FaultKind;
+use super::load::{InFlight, Load};
 use super::state::{State, gzip};
 use super::windows::{WINDOWS, Window};
-use super::{Request, auth, contains, feed, lock, siem, snapshots, windows};
+use super::{Request, auth, batch, contains, feed, lock, siem, snapshots, windows};
 
 /// No request of this API comes near.
 const LARGEST_BODY: usize = 1 << 20;
@@ -47,6 +49,16 @@ impl Call {
     /// A header's text, empty where it is absent or no text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The value of a parameter of the query.
+    pub fn parameter(&self, wanted: &str) -> Option<&str> {
+        self.query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it asks for a file behind a signed link, which is no call of the API.
+    pub fn is_for_a_file(&self) -> bool {
+        batch::is_file(&self.path)
     }
 
     /// Whether the body is JSON with a non-empty text under this key, at any depth.
@@ -86,9 +98,9 @@ impl Function {
             "/api/account/get-dashboard-notifications" => Self::Dashboard,
             "/api/ttp/threat-intel/get-feed" => Self::Feed,
             "/api/audit/get-siem-logs" => Self::SiemLogs,
-            "/siem/v1/batch/events/cg" => Self::SiemBatch,
+            batch::BATCH => Self::SiemBatch,
             "/oauth/token" => Self::Token,
-            _ if path.starts_with("/files/") => Self::Files,
+            _ if batch::is_file(path) => Self::Files,
             _ => return None,
         })
     }
@@ -122,8 +134,10 @@ async fn handle(
     let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
         return respond(Answer::new(400, "text/plain", "the body is cut or too large")).map(Body::from);
     };
+    let _in_flight = InFlight::begin(&state);
     let call = lock(&state).begin(read(parts, body));
-    if let Some(FaultKind::Hang(delay)) = call.fault {
+    let delay = lock(&state).delay(&call);
+    if !delay.is_zero() {
         tokio::time::sleep(delay).await;
     }
     let (answer, cut) = lock(&state).exchange(&call);
@@ -210,6 +224,16 @@ impl State {
         call
     }
 
+    /// How long the answer to a call takes.
+    fn delay(&self, call: &Call) -> Duration {
+        let Load { latency, file_latency, .. } = self.load;
+        let latency = if call.is_for_a_file() { file_latency } else { latency };
+        match call.fault {
+            Some(FaultKind::Hang(delay)) => latency + delay,
+            _ => latency,
+        }
+    }
+
     /// Logs the status of an answer, unless the log was cleared meanwhile.
     fn end(&mut self, number: u64, status: u16) {
         if let Some((_, request)) = self.requests.iter_mut().rev().find(|(known, _)| *known == number) {
@@ -249,9 +273,9 @@ impl State {
             None => self.run(call).unwrap_or_else(|refusal| refusal),
         };
         let scripted = matches!(call.fault, Some(FaultKind::Status { .. }));
-        if !scripted && !call.path.starts_with("/files/") && !answer.has("x-ratelimit-limit") {
-            for (name, value) in [("limit", "800"), ("remaining", "799"), ("reset", "5000")] {
-                answer = answer.with(&format!("x-ratelimit-{name}"), value);
+        if !scripted && !call.is_for_a_file() {
+            for (name, value) in self.load.headers(call) {
+                answer = answer.with(name, &value);
             }
         }
         let date = self.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
@@ -267,7 +291,7 @@ impl State {
             return Err(Answer::fail(404, "err_not_found", "Resource not found"));
         };
         if let Function::Files = function {
-            return siem::file(self, call);
+            return batch::file(self, call);
         }
         let version = match function {
             Function::Token => auth::Version::Two,
@@ -275,23 +299,20 @@ impl State {
             Function::SiemBatch => auth::bearer_only(self, call)?,
             _ => auth::either(self, call)?,
         };
-        let rate = self.count_call(call)?;
+        self.load.count(call)?;
         if self.denied.iter().any(|text| call.matches(text)) {
             return Err(Answer::fail(403, "err_permission_denied", "0018 Insufficient permissions"));
         }
-        let mut answer = match function {
+        match function {
             Function::Window(window) => windows::page(self, call, window, version),
             Function::Summary => snapshots::summary(self, call, version),
             Function::Dashboard => snapshots::dashboard(self, call, version),
             Function::Feed => feed::download(self, call),
             Function::SiemLogs => siem::logs(self, call),
-            Function::SiemBatch => siem::batch(self, call),
+            Function::SiemBatch => batch::batch(self, call),
             Function::Token => auth::token(self, call),
-            Function::Files => siem::file(self, call),
+            Function::Files => batch::file(self, call),
         }
-        .unwrap_or_else(|refusal| refusal);
-        answer.headers.extend(rate);
-        Ok(answer)
     }
 }
 

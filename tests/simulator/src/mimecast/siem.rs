@@ -1,21 +1,16 @@
-//! SIEM files: the token stream of API 1.0, and the batches of signed links of API 2.0, over the same files.
+//! SIEM files, and the token stream of API 1.0 over them.
 
 use std::fmt;
 use std::io::{Cursor, Write};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound, TimeDelta, Utc};
-use hmac::{Hmac, KeyInit, Mac};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde::de::{MapAccess, Visitor};
 use serde_json::{json, value::RawValue};
-use sha1::Sha1;
 
 use super::answer::Answer;
 use super::envelope::Envelope;
-use super::faults::FaultKind;
 use super::server::Call;
 use super::state::{State, gzip};
 
@@ -56,21 +51,23 @@ impl Default for SiemMode {
 }
 
 pub(super) struct SiemFile {
-    kind: String,
-    published: DateTime<Utc>,
+    pub kind: String,
+    pub published: DateTime<Utc>,
     /// The name in API 1.0 without its ending, such as `receipt_20240605113000123`.
     name: String,
     /// The path of its links.
-    path: String,
+    pub path: String,
     lines: Vec<Bytes>,
-    gzip: Bytes,
+    pub gzip: Bytes,
+    /// Until then no listing of API 2.0 shows it.
+    pub hidden_until: Option<DateTime<Utc>>,
 }
 
 /// How long files, and tokens that stand between them, are kept.
-const KEPT: TimeDelta = TimeDelta::days(7);
+pub(super) const KEPT: TimeDelta = TimeDelta::days(7);
 
 /// The types that API 2.0 can be asked for.
-const TYPES: [&str; 10] = [
+pub(super) const TYPES: [&str; 10] = [
     "receipt",
     "process",
     "delivery",
@@ -85,6 +82,14 @@ const TYPES: [&str; 10] = [
 
 impl State {
     pub fn push_siem(&mut self, kind: &str, published: DateTime<Utc>, lines: Vec<Bytes>) {
+        // Both with a line end after the last event and without are seen.
+        let end: &[u8] = if self.siem.len().is_multiple_of(2) { b"\n" } else { b"" };
+        let text = [&lines.join(&b"\n"[..]), end].concat();
+        self.publish(kind, published, lines, gzip(&text).into());
+    }
+
+    /// A file with its lines, as API 1.0 writes them, and its gzip, as API 2.0 links to it.
+    pub fn publish(&mut self, kind: &str, published: DateTime<Utc>, lines: Vec<Bytes>, gzip: Bytes) {
         let prefix = prefix(kind, self.siem.len());
         let mut stamp = published.trunc_subsecs(3);
         let name = loop {
@@ -97,32 +102,13 @@ impl State {
         let listed = if TYPES.contains(&kind) { kind } else { "receipt" };
         let folder = listed.replace(' ', "_");
         let path = format!("/files/{}/{folder}/{}.json.gz", published.format("%Y-%m-%d"), self.guid());
-        // Both with a line end after the last event and without are seen.
-        let end: &[u8] = if self.siem.len().is_multiple_of(2) { b"\n" } else { b"" };
-        let text = [&lines.join(&b"\n"[..]), end].concat();
-        let gzip = gzip(&text).into();
-        self.siem.push(SiemFile { kind: listed.to_owned(), published, name, path, lines, gzip });
+        self.siem.push(SiemFile { kind: listed.to_owned(), published, name, path, lines, gzip, hidden_until: None });
     }
 
     /// The files from a position on that are still kept, with their positions.
-    fn kept(&self, position: usize) -> impl Iterator<Item = (usize, &SiemFile)> {
+    pub fn kept(&self, position: usize) -> impl Iterator<Item = (usize, &SiemFile)> {
         let oldest = self.now() - KEPT;
         self.siem.iter().enumerate().skip(position).filter(move |(_, file)| file.published >= oldest)
-    }
-
-    /// A link that works until the second after `expiry`.
-    fn link(&self, file: &SiemFile, signed_at: DateTime<Utc>, life: u64) -> Option<String> {
-        let date = signed_at.format("%Y%m%dT%H%M%SZ").to_string();
-        let query =
-            format!("X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date={date}&X-Amz-SignedHeaders=host&X-Amz-Expires={life}");
-        let signature = self.link_signature(&file.path, &date, &life.to_string())?;
-        Some(format!("{}{}?{query}&X-Amz-Signature={signature}", self.base_url, file.path))
-    }
-
-    fn link_signature(&self, path: &str, date: &str, life: &str) -> Option<String> {
-        let mut mac = Hmac::<Sha1>::new_from_slice(self.seal.as_bytes()).ok()?;
-        mac.update(format!("{path}\n{date}\n{life}").as_bytes());
-        Some(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 
@@ -239,109 +225,4 @@ impl<'de> serde::Deserialize<'de> for Members {
         }
         deserializer.deserialize_map(Collect)
     }
-}
-
-/// `GET /siem/v1/batch/events/cg`.
-pub(super) fn batch(state: &State, call: &Call) -> Result<Answer, Answer> {
-    let refuse = |message: &str| Answer::json(400, &json!({"error": {"code": "validation_error", "message": message}}));
-    let known = ["type", "dateRangeStartsAt", "dateRangeEndsAt", "pageSize", "nextPage"];
-    let mut names: Vec<&str> = call.query.iter().map(|(name, _)| name.as_str()).collect();
-    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-        return Err(refuse(&format!("unknown parameter {unknown}")));
-    }
-    names.sort_unstable();
-    if names.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(refuse("a parameter is given twice"));
-    }
-    let parameter = |wanted: &str| call.query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
-    let Some(kind) = parameter("type").filter(|kind| TYPES.contains(kind)) else {
-        return Err(refuse("type must be one of the known types"));
-    };
-    let page_size = parameter("pageSize").map_or(Some(100), |size| size.parse().ok());
-    let Some(page_size @ 1..=100) = page_size else {
-        return Err(refuse("pageSize must be 1 to 100"));
-    };
-    let date = |name: &str| match parameter(name) {
-        None => Ok(None),
-        Some(text) => {
-            let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
-            let date = date.filter(|date| date.format("%Y-%m-%d").to_string() == text);
-            date.map(Some).ok_or_else(|| refuse(&format!("{name} must be a date as yyyy-MM-dd")))
-        }
-    };
-    let (from, to) = (date("dateRangeStartsAt")?, date("dateRangeEndsAt")?);
-    let today = state.now().date_naive();
-    if from.is_some_and(|from| from < today - KEPT) {
-        return Err(refuse("dateRangeStartsAt must be within the last 7 days"));
-    }
-    if from.is_some_and(|from| from > today) || (to.is_some() && from > to) {
-        return Err(refuse("dateRangeStartsAt must not be after dateRangeEndsAt or today"));
-    }
-    // Without dates of its own a later page goes on from the first day that was asked for, and has no end.
-    let (position, from) = match parameter("nextPage") {
-        None if from.is_none() || to.is_none() => {
-            return Err(refuse("dateRangeStartsAt and dateRangeEndsAt are required without nextPage"));
-        }
-        None => (0, from),
-        Some(token) => {
-            let sealed = state.unseal("batch", token).filter(|sealed| sealed["type"] == kind);
-            let position = sealed.as_ref().and_then(|sealed| sealed["position"].as_u64());
-            let first_day = sealed.and_then(|mut sealed| serde_json::from_value(sealed["from"].take()).ok());
-            let position = position.ok_or_else(|| Answer::flat(400, "err_validation", "nextPage invalid"))?;
-            (position as usize, from.or(first_day))
-        }
-    };
-
-    let listed = |file: &SiemFile| {
-        let day = file.published.date_naive();
-        file.kind == kind && from.is_none_or(|from| from <= day) && to.is_none_or(|to| day <= to)
-    };
-    let mut files: Vec<(usize, &SiemFile)> =
-        state.kept(position).filter(|(_, file)| listed(file)).take(page_size + 1).collect();
-    let caught_up = files.len() <= page_size;
-    let empty = matches!(call.fault, Some(FaultKind::EmptyPageWithNext));
-    files.truncate(if empty { 0 } else { page_size });
-    let next = files.last().map_or(position, |(index, _)| index + 1);
-    let (now, life) = (state.now(), state.siem_mode.link_life);
-    let entry = |file: &SiemFile, life: u64| {
-        let expiry = now.trunc_subsecs(0) + TimeDelta::seconds(life as i64);
-        let expiry = expiry.format("%Y-%m-%dT%H:%M:%S.000Z").to_string();
-        json!({"url": state.link(file, now, life), "expiry": expiry, "size": file.gzip.len()})
-    };
-    let mut value: Vec<_> = files.iter().map(|(_, file)| entry(file, life.as_secs())).collect();
-    if let (true, Some((_, file))) = (state.siem_mode.duplicate_links, files.first()) {
-        value.push(entry(file, life.as_secs() + 1));
-    }
-    let token = state.seal("batch", &json!({"type": kind, "position": next, "from": from}));
-    Ok(Answer::json(200, &json!({"value": value, "@nextPage": token, "isCaughtUp": caught_up && !empty})))
-}
-
-/// `GET /files/...`: a signed link, as the object store behind the API answers it.
-pub(super) fn file(state: &State, call: &Call) -> Result<Answer, Answer> {
-    if !call.header("authorization").is_empty() {
-        return Err(Answer::xml(400, "InvalidArgument", "Only one auth mechanism allowed"));
-    }
-    if call.method != "GET" {
-        return Err(Answer::xml(405, "MethodNotAllowed", "Use GET"));
-    }
-    let parameter = |wanted: &str| call.query.iter().find(|(name, _)| name == wanted).map_or("", |(_, value)| value);
-    let (date, life) = (parameter("X-Amz-Date"), parameter("X-Amz-Expires"));
-    let signature = state.link_signature(&call.path, date, life);
-    if signature.as_deref() != Some(parameter("X-Amz-Signature")) {
-        return Err(Answer::xml(403, "SignatureDoesNotMatch", "The signature does not match"));
-    }
-    let signed_at = NaiveDateTime::parse_from_str(date, "%Y%m%dT%H%M%SZ").ok();
-    let life = life.parse().ok().and_then(TimeDelta::try_seconds);
-    let expiry = signed_at.zip(life).map(|(signed_at, life)| signed_at.and_utc() + life);
-    if expiry.is_none_or(|expiry| expiry <= state.now()) {
-        return Err(Answer::xml(403, "AccessDenied", "Request has expired"));
-    }
-    let Some((_, file)) = state.kept(0).find(|(_, file)| file.path == call.path) else {
-        return Err(Answer::xml(404, "NoSuchKey", "The specified key does not exist."));
-    };
-    Ok(Answer::new(200, "binary/octet-stream", file.gzip.clone()).with("etag", &etag(&file.path)))
-}
-
-fn etag(path: &str) -> String {
-    format!("\"{}\"", URL_SAFE_NO_PAD.encode(path).chars().rev().take(32).collect::<String>())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -11,11 +10,12 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::answer::Answer;
+use super::Request;
+use super::doubts::Doubts;
 use super::faults::Fault;
 use super::feed::Entry;
+use super::load::Load;
 use super::siem::{SiemFile, SiemMode};
-use super::{Request, server::Call};
 
 pub(super) struct State {
     pub base_url: String,
@@ -29,6 +29,11 @@ pub(super) struct State {
     pub rows: HashMap<String, Vec<Row>>,
     pub siem: Vec<SiemFile>,
     pub siem_mode: SiemMode,
+    pub doubts: Doubts,
+    /// How often all tokens of API 2.0's listing have died.
+    pub era: u64,
+    /// Pages of the time-window sources answered so far.
+    pub window_answers: usize,
     pub feed: Vec<Entry>,
     pub feed_page: usize,
     pub summary: Vec<Bytes>,
@@ -46,7 +51,7 @@ pub(super) struct State {
     /// Requests begun so far.
     pub calls: u64,
     pub random: fastrand::Rng,
-    quotas: Vec<Quota>,
+    pub load: Load,
     /// Makes this server's page and stream tokens, and link signatures, its own.
     pub seal: String,
 }
@@ -70,14 +75,6 @@ pub(super) struct Row {
     pub bytes: Bytes,
 }
 
-struct Quota {
-    text: String,
-    calls: u64,
-    per: Duration,
-    since: Instant,
-    used: u64,
-}
-
 impl State {
     pub fn new(base_url: String, mut random: fastrand::Rng) -> Self {
         let keys_v1 = KeysV1 {
@@ -96,6 +93,9 @@ impl State {
             rows: HashMap::new(),
             siem: Vec::new(),
             siem_mode: SiemMode::default(),
+            doubts: Doubts::default(),
+            era: 0,
+            window_answers: 0,
             feed: Vec::new(),
             feed_page: 25,
             summary: Vec::new(),
@@ -108,7 +108,7 @@ impl State {
             clock_offset: TimeDelta::zero(),
             clock: None,
             calls: 0,
-            quotas: Vec::new(),
+            load: Load::default(),
             seal: guid(&mut random),
             random,
         }
@@ -151,31 +151,6 @@ impl State {
         rows.insert(position, Row { time, visible_at, bytes });
     }
 
-    pub fn set_quota(&mut self, text: &str, calls: u64, per: Duration) {
-        self.quotas.retain(|quota| quota.text != text);
-        self.quotas.push(Quota { text: text.to_owned(), calls, per, since: Instant::now(), used: 0 });
-    }
-
-    /// Counts a call against the quotas it matches. Returns the rate-limit headers, or the refusal.
-    pub fn count_call(&mut self, call: &Call) -> Result<[(String, String); 3], Answer> {
-        let mut headers = rate_headers(800, 799, 5000);
-        for quota in self.quotas.iter_mut().filter(|quota| call.matches(&quota.text)) {
-            if quota.since.elapsed() >= quota.per {
-                quota.since = Instant::now();
-                quota.used = 0;
-            }
-            let reset = quota.per.saturating_sub(quota.since.elapsed()).as_millis();
-            if quota.used >= quota.calls {
-                let mut refusal = Answer::fail(429, "err_rate_limit_exceeded", "Quota exceeded");
-                refusal.headers.extend(rate_headers(quota.calls, 0, reset));
-                return Err(refusal);
-            }
-            quota.used += 1;
-            headers = rate_headers(quota.calls, quota.calls - quota.used, reset);
-        }
-        Ok(headers)
-    }
-
     /// An opaque token of this server, in the form of the real ones: base64url of deflated JSON.
     pub fn seal(&self, kind: &str, value: &Value) -> String {
         let plain = json!({"secureid": self.seal, "kind": kind, "value": value, "version": 1}).to_string();
@@ -206,14 +181,6 @@ pub(super) fn gzip(plain: &[u8]) -> Vec<u8> {
     let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     packer.write_all(plain).ok();
     packer.finish().unwrap_or_default()
-}
-
-fn rate_headers(limit: u64, remaining: u64, reset: u128) -> [(String, String); 3] {
-    [
-        ("x-ratelimit-limit".into(), limit.to_string()),
-        ("x-ratelimit-remaining".into(), remaining.to_string()),
-        ("x-ratelimit-reset".into(), reset.to_string()),
-    ]
 }
 
 fn guid(random: &mut fastrand::Rng) -> String {

@@ -1,10 +1,12 @@
 //! The seven sources that are asked for a window of time and answer page by page.
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::auth::Version;
+use super::doubts::{LastPage, Totals};
 use super::envelope::{self, Envelope};
 use super::faults::FaultKind;
 use super::server::Call;
@@ -88,7 +90,7 @@ pub(super) const WINDOWS: [Window; 7] = [
 ];
 
 /// Answers one page.
-pub(super) fn page(state: &State, call: &Call, window: &Window, version: Version) -> Result<Answer, Answer> {
+pub(super) fn page(state: &mut State, call: &Call, window: &Window, version: Version) -> Result<Answer, Answer> {
     let allowed = [&[window.start, window.end][..], window.options].concat();
     let request = Envelope::read(&call.body, &allowed)?;
     let (from, to) = borders(&request, window, version, state.now())?;
@@ -103,31 +105,40 @@ pub(super) fn page(state: &State, call: &Call, window: &Window, version: Version
     let oldest_first = request.flag("oldestFirst")?;
     let hidden = window.source == "messageholdlist" && !request.flag("admin")?;
 
+    state.window_answers += 1;
+    let state: &State = state;
     let rows = state.rows.get(window.source).map(Vec::as_slice).unwrap_or_default();
     let rows = &rows[rows.partition_point(|row| row.time < from)..rows.partition_point(|row| row.time <= to)];
     let now = state.now();
     let visible = |row: &&Row| !hidden && row.visible_at <= now;
     let total = rows.iter().filter(visible).count();
     let about = json!({"path": window.path, "size": request.page_size, "filter": request.item});
-    let offset = offset(state, &request, &about)?;
+    let doubts = &state.doubts;
+    let place = place(state, &request, &about)?;
+    let offset = if doubts.stuck_pages { 0 } else { place.offset };
     let forward: &mut dyn Iterator<Item = &Row> = &mut rows.iter().filter(visible);
     let backward: &mut dyn Iterator<Item = &Row> = &mut rows.iter().rev().filter(visible);
     let ordered = if oldest_first { forward } else { backward };
-    let page: Vec<&[u8]> = ordered.skip(offset).take(request.page_size).map(|row| row.bytes.as_ref()).collect();
+    let size = doubts.page_cap.map_or(request.page_size, |cap| cap.min(request.page_size));
+    let page: Vec<&[u8]> = ordered.skip(offset).take(size).map(|row| row.bytes.as_ref()).collect();
 
     let after = offset + page.len();
     let last = after >= total;
-    let token = |offset: usize| state.seal("page", &json!({"offset": offset, "about": about}));
-    let stated = match call.fault {
-        Some(FaultKind::WrongTotal(error)) => total.saturating_add_signed(error as isize),
-        _ => total,
-    };
-    let mut paging = json!({"pageSize": page.len(), "totalCount": stated});
+    // Each of a stuck list's tokens is another.
+    let turn = if doubts.stuck_pages { state.window_answers } else { 0 };
+    let token = |offset, beyond| state.seal("page", &json!({"about": about, "place": Place { offset, beyond, turn }}));
+    let mut paging = json!({"pageSize": page.len(), "totalCount": stated(state, call, total, page.is_empty())});
+    let untold = doubts.totals == Totals::Absent || doubts.totals == Totals::NotOnFirstPage && offset == 0;
+    if untold && let Some(members) = paging.as_object_mut() {
+        members.remove("totalCount");
+    }
     if !last || matches!(call.fault, Some(FaultKind::EmptyPageWithNext)) {
-        paging["next"] = token(after).into();
+        paging["next"] = token(after, false).into();
+    } else if doubts.last_page != LastPage::Ends && !place.beyond {
+        paging["next"] = token(after, true).into();
     }
     if window.source == "messageholdlist" && offset > 0 {
-        paging["previous"] = token(offset.saturating_sub(request.page_size)).into();
+        paging["previous"] = token(offset.saturating_sub(request.page_size), false).into();
     }
     let mut meta = json!({"status": 200, "pagination": paging});
     if last && matches!(call.fault, Some(FaultKind::NoPagination)) {
@@ -168,10 +179,40 @@ fn borders(
     Ok((from, to))
 }
 
+/// What `totalCount` says.
+fn stated(state: &State, call: &Call, total: usize, empty: bool) -> Value {
+    if let Some(FaultKind::WrongTotal(error)) = call.fault {
+        return total.saturating_add_signed(error as isize).into();
+    }
+    match &state.doubts.totals {
+        Totals::Right | Totals::Absent | Totals::NotOnFirstPage => total.into(),
+        Totals::Off(errors) => {
+            let error = errors.get(state.window_answers % errors.len().max(1)).copied().unwrap_or_default();
+            (total as i64).saturating_add(error).into()
+        }
+        Totals::Text => total.to_string().into(),
+        Totals::NeverZero => total.max(usize::from(empty)).into(),
+    }
+}
+
+/// What a page token of this server stands for.
+#[derive(Serialize, Deserialize)]
+struct Place {
+    offset: usize,
+    /// It came with the last page.
+    beyond: bool,
+    turn: usize,
+}
+
 /// Where a page begins. Offsets count the rows as they are now, so a late row shifts them, as it does in the real API.
-fn offset(state: &State, request: &Envelope, about: &Value) -> Result<usize, Answer> {
-    let Some(token) = &request.page_token else { return Ok(0) };
+fn place(state: &State, request: &Envelope, about: &Value) -> Result<Place, Answer> {
+    let Some(token) = &request.page_token else { return Ok(Place { offset: 0, beyond: false, turn: 0 }) };
     let sealed = state.unseal("page", token).filter(|sealed| sealed["about"] == *about);
-    let offset = sealed.and_then(|sealed| sealed["offset"].as_u64());
-    offset.map(|offset| offset as usize).ok_or_else(|| Answer::invalid("pageToken invalid"))
+    let place: Option<Place> = sealed.and_then(|mut sealed| serde_json::from_value(sealed["place"].take()).ok());
+    let place = place.ok_or_else(|| Answer::invalid("pageToken invalid"))?;
+    match state.doubts.last_page {
+        LastPage::LeadsTo404 if place.beyond => Err(Answer::fail(404, "err_not_found", "Resource not found")),
+        LastPage::LeadsTo400 if place.beyond => Err(Answer::invalid("pageToken is beyond the last page")),
+        _ => Ok(place),
+    }
 }

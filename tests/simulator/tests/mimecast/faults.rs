@@ -178,6 +178,72 @@ async fn archives_and_links_break() {
 }
 
 #[tokio::test]
+async fn something_in_between_answers() {
+    let (mimecast, client) = account().await;
+    mimecast.push_siem("receipt", vec![b"{}".to_vec()]);
+    let link = client.batch(&format!("type=receipt&{}", two_days())).await.json()["value"][0]["url"].clone();
+    for (kind, content_type, text) in
+        [(FaultKind::Html200, "text/html", "<!DOCTYPE html>"), (FaultKind::Xml200, "application/xml", "<Error><Code>")]
+    {
+        mimecast.fault(Fault::new("", kind).times(2));
+        let file = client.download(link.as_str().unwrap()).await;
+        let answer = client.v1(CLICKS, json!({"data": []})).await;
+        for got in [file, answer] {
+            assert_eq!((got.status, got.header("content-type")), (200, Some(content_type)));
+            assert!(got.text().contains(text));
+        }
+    }
+}
+
+#[tokio::test]
+async fn links_lead_elsewhere() {
+    let (mimecast, mut client) = account().await;
+    for n in 0..2 {
+        mimecast.push_siem("receipt", vec![format!("{{\"n\":{n}}}").into_bytes()]);
+    }
+    let page = client.batch(&format!("type=receipt&{}", two_days())).await.json();
+    let links: Vec<&str> = page["value"].as_array().unwrap().iter().map(|link| link["url"].as_str().unwrap()).collect();
+    let path = |link: &str| link.split('?').next().unwrap().strip_prefix(&mimecast.base_url()).unwrap().to_owned();
+    mimecast.fault(Fault::new(&path(links[0]), FaultKind::Redirect).times(2));
+    assert_eq!(client.download(links[0]).await.gunzip(), b"{\"n\":0}\n");
+    client.http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let got = client.download(links[0]).await;
+    let target = got.header("location").unwrap().to_owned();
+    assert_eq!((got.status, target.starts_with("/moved/files/")), (307, true));
+    let headers = client.bearer().await;
+    assert_eq!(client.send("GET", &target, &headers, None).await.status, 400, "as strict as the link itself");
+    assert_eq!(client.download(target.split('?').next().unwrap()).await.status, 403);
+
+    mimecast.fault(Fault::new(&path(links[1]), FaultKind::RedirectToItself).forever());
+    let got = client.download(links[1]).await;
+    assert_eq!((got.status, got.header("location")), (307, links[1].strip_prefix(&mimecast.base_url())));
+    assert_eq!(client.download(links[0]).await.status, 200, "the other one is not touched");
+}
+
+#[tokio::test]
+async fn answers_take_their_time_side_by_side() {
+    let (mimecast, client) = account().await;
+    mimecast.push_siem("receipt", vec![b"{}".to_vec()]);
+    let link = client.batch(&format!("type=receipt&{}", two_days())).await.json()["value"][0]["url"].clone();
+    let link = link.as_str().unwrap();
+    assert_eq!(mimecast.most_in_flight(), 1);
+    mimecast.set_latency(Duration::from_millis(200));
+    let started = tokio::time::Instant::now();
+    assert_eq!(client.download(link).await.status, 200);
+    assert!(started.elapsed() < Duration::from_millis(200), "a file is not of the API");
+    let call = async || client.v1(CLICKS, json!({"data": []})).await.status;
+    let started = tokio::time::Instant::now();
+    let statuses: [u16; 4] = tokio::join!(call(), call(), call(), call()).into();
+    assert_eq!(statuses, [200; 4]);
+    assert!((Duration::from_millis(200)..Duration::from_millis(800)).contains(&started.elapsed()));
+    assert_eq!(mimecast.most_in_flight(), 4);
+    mimecast.set_file_latency(Duration::from_millis(200));
+    let started = tokio::time::Instant::now();
+    assert_eq!(client.download(link).await.status, 200);
+    assert!(started.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
 async fn quotas_permissions_and_manners() {
     let (mimecast, client) = account().await;
     let call = async || client.v1(CLICKS, json!({"data": []})).await;
@@ -191,14 +257,22 @@ async fn quotas_permissions_and_manners() {
     );
     let reset: u64 = got.header("x-ratelimit-reset").unwrap().parse().unwrap();
     assert!((2_000..=60_000).contains(&reset), "milliseconds");
+    assert_eq!(mimecast.over_quota(), 1);
     mimecast.set_quota("/api/ttp", 1, Duration::from_millis(20));
     assert_eq!(call().await.status, 200);
     tokio::time::sleep(Duration::from_millis(25)).await;
     assert_eq!(call().await.status, 200);
     mimecast.set_quota("/api/ttp", u64::MAX, Duration::from_secs(60));
 
+    // Whatever the answer, its headers are true, and by the tightest quota.
+    mimecast.set_quota("/api/ttp/url", 5, Duration::from_secs(60));
     mimecast.deny("/api/ttp/url");
-    assert_eq!(call().await.status, 403);
+    let got = call().await;
+    assert_eq!((got.status, got.header("x-ratelimit-remaining")), (403, Some("4")));
+    let got = client.send("POST", CLICKS, &[], Some("{}".into())).await;
+    assert_eq!((got.status, got.header("x-ratelimit-remaining")), (400, Some("4")), "not signed, not counted");
+    mimecast.set_quota("/api/ttp/url", u64::MAX, Duration::from_secs(60));
+    assert_eq!(mimecast.over_quota(), 1);
     mimecast.allow("/api/ttp/url");
     assert_eq!(call().await.status, 200);
 

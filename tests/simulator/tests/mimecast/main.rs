@@ -4,6 +4,7 @@
 mod auth;
 mod client;
 mod data;
+mod doubts;
 mod faults;
 mod feed;
 mod siem;

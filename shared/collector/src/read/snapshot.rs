@@ -1,63 +1,65 @@
 //! Reads a state of affairs whole: each poll as it is, or only what is new or has changed.
 
 use bytes::{Bytes, BytesMut};
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use mimecast::{Error, json};
+use chrono::{SecondsFormat, TimeDelta};
+use mimecast::json::{self, content_hash};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::portion::{DeadLetter, Event, Portion};
-use crate::reader::Task;
-use crate::seen::{Seen, UNMARKED, content_hash, name_hash};
+use super::portion::{DeadLetter, Event, Place, Portion};
+use super::task::Task;
+use super::time::stamp;
+use crate::Error;
+use crate::outbox::Outbox;
+use crate::seen::{Seen, UNMARKED, name_hash};
 use crate::source::Snapshot;
 use crate::state::State;
 
 /// Ids no longer listed that are remembered, in case they come back.
 const REMEMBERED: usize = 2_000;
+/// For how long what a failed delivery got through is looked for.
+const FAILED_DELIVERY: TimeDelta = TimeDelta::days(1);
 
-/// Reads one source of kind snapshot.
-pub(crate) struct SnapshotReader<'a> {
-    task: Task<'a>,
-    spec: &'a Snapshot,
-    state: State,
-    done: bool,
+/// Reads the snapshot once.
+pub(super) async fn read(task: &Task<'_>, spec: &Snapshot, state: &State, outbox: &Outbox) -> Result<(), Error> {
+    let mut reader = Reader { task, spec, state: state.clone(), portion: Portion::default() };
+    reader.poll().await?;
+    let Reader { state, portion, .. } = reader;
+    outbox.take(portion, |current| current.sent = state.sent).await;
+    Ok(())
 }
 
-impl<'a> SnapshotReader<'a> {
-    pub fn new(task: Task<'a>, spec: &'a Snapshot, state: State) -> Self {
-        Self { task, spec, state, done: false }
-    }
+struct Reader<'a> {
+    task: &'a Task<'a>,
+    spec: &'a Snapshot,
+    state: State,
+    portion: Portion,
+}
 
-    /// From when on a failed delivery is remembered.
-    pub fn horizon(&self) -> Option<DateTime<Utc>> {
-        self.spec.id.map(|_| self.task.client.now() - TimeDelta::days(1))
-    }
-
-    /// The snapshot, once per run.
-    pub async fn next(&mut self, seen: &mut Seen) -> Result<Option<Portion>, Error> {
-        if std::mem::replace(&mut self.done, true) {
-            return Ok(None);
-        }
+impl Reader<'_> {
+    async fn poll(&mut self) -> Result<(), Error> {
         let page = self.task.client.page(self.spec.path, r#"{"data":[]}"#, self.task.until).await;
         let (page, rows) = match page.and_then(|page| page.envelope.rows(self.spec.rows).map(|rows| (page, rows))) {
-            Err(Error::Unreadable { raw, reason }) => return Ok(Some(self.unreadable(raw, reason))),
+            Err(mimecast::Error::Unreadable { raw, reason }) => {
+                // An answer that stays broken is a dead letter whole; the next poll is another.
+                self.reject(raw, reason);
+                return Ok(());
+            }
             answer => answer?,
         };
         let table = self.task.table(self.task.source.table);
         let collected_at = page.at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let mut portion = Portion::default();
+        // Marked is only what a failed delivery has got through: asked for when a row seems to be new.
+        let mut failed_delivery: Option<Seen> = None;
         let mut listed = Vec::new();
         for row in rows {
-            let (line, id) = match json::compact(&row) {
-                Ok(line) => {
-                    let id = self.spec.id.map(|id| hashed_id(&line, id));
-                    (line, id)
-                }
+            let line = match json::compact(&row) {
+                Ok(line) => line,
                 Err(reason) => {
-                    listed.push(self.reject(row, reason, &mut portion));
+                    listed.push(self.reject(row, reason));
                     continue;
                 }
             };
-            let (line, mark) = match id {
+            let (line, mark) = match self.spec.id.map(|id| hashed_id(&line, id)) {
                 Some(mut id) => {
                     let hash = content_hash(&line);
                     let content = format!("{hash:032x}");
@@ -66,36 +68,31 @@ impl<'a> SnapshotReader<'a> {
                     }
                     let known = self.state.sent.insert(id.clone(), content.clone()) == Some(content);
                     listed.push(id);
-                    // Marked is only what a failed delivery has got through.
-                    if known || seen.contains(hash) {
-                        portion.duplicates += 1;
+                    if !known && failed_delivery.is_none() {
+                        let from = stamp(self.task.client.now() - FAILED_DELIVERY);
+                        failed_delivery = Some(self.task.seen(&from).await?);
+                    }
+                    if known || failed_delivery.as_ref().is_some_and(|seen| seen.contains(hash)) {
+                        self.portion.duplicates += 1;
                         continue;
                     }
                     (line, hash)
                 }
                 None => (stamped(&line, &collected_at), UNMARKED),
             };
-            portion.events.push(Event { table: table.clone(), line, mark, unknown_type: None });
+            self.portion.events.push(Event { table: table.clone(), line, mark, unknown_type: None });
         }
         self.forget(&listed);
-        portion.state = self.state.clone();
-        Ok(Some(portion))
-    }
-
-    /// An answer that stays broken is a dead letter whole; the next poll is another.
-    fn unreadable(&mut self, raw: Bytes, reason: String) -> Portion {
-        let mut portion = Portion::default();
-        self.reject(raw, reason, &mut portion);
-        Portion { state: self.state.clone(), ..portion }
+        Ok(())
     }
 
     /// What cannot be read, once where the same is polled again and again. Gives the name that the state has for it.
-    fn reject(&mut self, raw: Bytes, reason: String, portion: &mut Portion) -> String {
+    fn reject(&mut self, raw: Bytes, reason: String) -> String {
         let hash = format!("{:032x}", xxh3_128(&raw));
         let name = format!("unreadable {hash}");
         if self.state.sent.insert(name.clone(), hash).is_none() || self.spec.id.is_none() {
             let (table, origin) = (self.task.table(self.task.source.table).to_string(), self.spec.path.to_owned());
-            portion.rejected.push(DeadLetter { raw, reason, table, origin, header: None });
+            self.portion.rejected.push(DeadLetter { raw, reason, table, origin, place: Place::default() });
         }
         name
     }

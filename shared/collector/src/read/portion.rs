@@ -1,12 +1,12 @@
-//! What one step of reading gives: events in the API's order, and the state that holds once they are delivered.
+//! What a reader hands on at once: events in the API's order, and what has to be remembered with them.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 
-use crate::Gap;
+use crate::answer::Gap;
 use crate::seen::Mark;
-use crate::state::State;
 
 /// One event on its way to Devo: a compact JSON line.
 #[derive(Debug, Clone)]
@@ -18,29 +18,32 @@ pub(crate) struct Event {
     pub unknown_type: Option<Arc<str>>,
 }
 
-/// Marks to be remembered with the portion.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Marks {
-    /// Sorts the item among the others: they are read back from a stamp on.
-    pub stamp: String,
-    /// The reading these rows were all of a page of, where it goes on.
-    pub label: Option<String>,
-    pub marks: Vec<Mark>,
-}
-
 /// A piece of input that could not be read as events.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DeadLetter {
     pub raw: Bytes,
     pub reason: String,
     pub table: String,
-    /// Endpoint, file or page.
+    /// Endpoint, file or page, for people.
     pub origin: String,
-    /// The header without which a row cannot be read.
-    pub header: Option<Bytes>,
+    /// The same for its replay.
+    pub place: Place,
 }
 
-/// A portion of a source.
+/// Where a piece of input was, as far as that is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub feed: Option<String>,
+    pub file: Option<String>,
+    /// Of the file, from 1 on.
+    pub line: Option<u64>,
+    /// The header without which a row cannot be read.
+    pub header: Option<Bytes>,
+    /// The slice that it was a row or the answer of.
+    pub slice: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+/// A part of a source. How far the source has been read once it is delivered is told to the outbox beside it.
 #[derive(Debug, Default)]
 pub(crate) struct Portion {
     /// New events only.
@@ -48,9 +51,10 @@ pub(crate) struct Portion {
     /// How many known ones were left out.
     pub duplicates: u64,
     pub rejected: Vec<DeadLetter>,
-    pub marks: Vec<Marks>,
-    /// The state once all of this is delivered.
-    pub state: State,
+    /// By which these events are known when they are read again.
+    pub marks: Vec<Mark>,
+    /// Sorts the marks in the store: a run asks for those from a stamp on. Empty where there are no marks.
+    pub stamp: String,
     /// Time that the API no longer keeps.
     pub gap: Option<Gap>,
     /// Time that is read again because the API refused its token.

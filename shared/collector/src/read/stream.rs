@@ -1,0 +1,237 @@
+//! Reads a stream of files: SIEM of both APIs and the threat feed. The feeds of a source are read side by side.
+//!
+//! Mimecast hands on a token from answer to answer. It is only a hint: whether it can be sealed to the dates of its first
+//! request, run out or lead nowhere is not documented, and a token that leads nowhere looks just like "nothing new". What counts
+//! is the listing by date, in `links`; `answers` reads the feeds whose answers are themselves the files. A file is delivered
+//! once, whatever link or answer it comes in, and a run may stop in the middle of one.
+
+mod answers;
+mod links;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use mimecast::{Error as Upstream, ReadError};
+use tokio::sync::{Mutex, MutexGuard, Semaphore};
+
+use super::file::{Opened, Shelf};
+use super::portion::Portion;
+use super::task::Task;
+use super::time::stamp;
+use crate::Error;
+use crate::answer::Gap;
+use crate::outbox::Outbox;
+use crate::seen::Seen;
+use crate::source::{Ask, Feed, Identity, Stream};
+use crate::state::{Position, State};
+
+/// Tries of one file or answer that cannot be had or read, in one run.
+const TRIES: u32 = 3;
+/// Files downloaded side by side, all feeds together: each takes memory until it is read.
+const DOWNLOADS: usize = 4;
+/// How long a feed may give nothing before it is asked by date.
+const SILENCE: TimeDelta = TimeDelta::hours(1);
+/// How far a request by date goes back behind the last file: one may be published late.
+const A_DAY: TimeDelta = TimeDelta::days(1);
+/// Answers in a row without a file that are followed for the sake of their token.
+const EMPTY_ANSWERS: u32 = 3;
+
+/// Reads all feeds to where nothing is new.
+pub(super) async fn read(task: &Task<'_>, spec: &Stream, state: &State, outbox: &Outbox) -> Result<(), Error> {
+    if state.finished {
+        return Ok(());
+    }
+    let now = task.client.now();
+    let mut feeds = (spec.feeds)(task.settings, task.client.is_v2());
+    let caught_up = |feed: &Feed| state.streams.get(&feed.name)?.caught_up;
+    // Should the time or the quota be short: the one behind most first.
+    feeds.sort_by_key(caught_up);
+    let oldest = now - spec.keeps;
+    let (from, to) = match task.backfill {
+        // Opened once: after the first answer there is a position.
+        Some(range) => (state.streams.is_empty().then_some(range.from), range.to.min(oldest)),
+        None => (feeds.iter().filter_map(caught_up).min(), oldest),
+    };
+    if let Some(from) = from.filter(|from| *from < oldest) {
+        tracing::warn!(%from, %to, "gap: mimecast no longer keeps what was published in between");
+        outbox.take(Portion { gap: Some(Gap { from, to }), ..Portion::default() }, |_| {}).await;
+    }
+    if task.backfill.is_none_or(|range| range.to > oldest) {
+        all(task, spec, &feeds, state, outbox).await?;
+    }
+    if task.backfill.is_some_and(|range| range.to <= now) {
+        outbox.note(|state| state.finished = true).await;
+    }
+    Ok(())
+}
+
+/// Reads the feeds side by side. One's trouble is not another's: the first error is returned when all have ended, unless it is
+/// one that all would meet.
+async fn all(task: &Task<'_>, spec: &Stream, feeds: &[Feed], state: &State, outbox: &Outbox) -> Result<(), Error> {
+    let desk = Desk { seen: Mutex::new(None), downloads: Arc::new(Semaphore::new(DOWNLOADS)) };
+    let read = |feed| {
+        let mut reader = Reader::new(task, spec, feed, state, outbox, &desk);
+        async move { (feed, reader.read().await) }
+    };
+    let mut reads: FuturesUnordered<_> = feeds.iter().map(read).collect();
+    let mut failed = None;
+    while let Some((feed, outcome)) = reads.next().await {
+        match outcome {
+            Ok(()) => {}
+            Err(Error::Mimecast(error))
+                if !matches!(error, Upstream::RateLimited { .. } | Upstream::Credentials(_)) =>
+            {
+                tracing::warn!(feed = feed.name, %error, "feed failed, going on with the others");
+                failed.get_or_insert(error.about(&feed.name));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// What the feeds of a run share.
+struct Desk {
+    /// The marks of what has been delivered, asked for when the first file appears. Who holds it reads its file: one at a time,
+    /// as an inflated file takes memory.
+    seen: Mutex<Option<Seen>>,
+    downloads: Arc<Semaphore>,
+}
+
+/// Reads one feed.
+struct Reader<'a> {
+    shelf: Shelf<'a>,
+    outbox: &'a Outbox,
+    desk: &'a Desk,
+    /// As the outbox has it.
+    position: Position,
+    /// Files that could not be had and were not set aside before, one after the other, and why the first could not.
+    misses: u32,
+    missed: Option<String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        task: &'a Task<'a>,
+        spec: &'a Stream,
+        feed: &'a Feed,
+        state: &State,
+        outbox: &'a Outbox,
+        desk: &'a Desk,
+    ) -> Self {
+        let position = state.streams.get(&feed.name).cloned().unwrap_or_default();
+        Self { shelf: Shelf::new(task, spec, feed), outbox, desk, position, misses: 0, missed: None }
+    }
+
+    async fn read(&mut self) -> Result<(), Error> {
+        match &self.shelf.feed.ask {
+            Ask::Links { .. } => self.links().await,
+            Ask::File { .. } => self.answers().await,
+        }
+    }
+
+    /// Whether the token is not enough: it may be sealed to a day that is over, or lead nowhere.
+    fn is_due_by_date(&self) -> bool {
+        let (now, Position { listed, gave, aside, .. }) = (self.now(), &self.position);
+        let Some(listed) = *listed else { return true };
+        listed.date_naive() != now.date_naive()
+            || !aside.is_empty()
+            || now - listed.max(gave.unwrap_or(listed)) >= SILENCE
+    }
+
+    /// From when on a request by date asks.
+    fn first_day(&mut self) -> DateTime<Utc> {
+        let (now, task, keeps) = (self.now(), self.shelf.task, self.shelf.spec.keeps);
+        if let Some(range) = task.backfill {
+            return range.from.max(now - keeps);
+        }
+        let Position { gave, caught_up, aside, since, .. } = &mut self.position;
+        match gave.or(*caught_up) {
+            None => *since.get_or_insert(now - task.settings.initial_lookback.min(keeps)),
+            Some(last) => {
+                let last = aside.values().min().map_or(last, |aside| last.min(*aside));
+                let day = (last - A_DAY).max(now - keeps + A_DAY);
+                since.map_or(day, |since| day.max(since))
+            }
+        }
+    }
+
+    /// The token of an answer with a file: only such a one is worth going on from. A dead token is one of an empty answer.
+    fn adopt(&mut self, next: Option<String>) {
+        self.position.token = next.or(self.position.token.take());
+    }
+
+    /// The feed has nothing more at present.
+    async fn caught_up(&mut self, at: DateTime<Utc>) {
+        self.position.caught_up = Some(at);
+        self.position.places.clear();
+        self.take(Portion::default()).await;
+    }
+
+    /// Reads a file from where it was left, at the desk.
+    async fn deliver(&mut self, opened: Opened, name: &str, mark: Option<u128>, seen: &mut Seen) -> Result<u64, Error> {
+        let by_file = self.shelf.spec.identity == Identity::File;
+        let mut portion = Portion { stamp: stamp(self.now()), ..Portion::default() };
+        let (mut pieces, mut done) = (0, mark);
+        match opened {
+            Opened::Known => return Ok(0),
+            Opened::Empty => {}
+            Opened::Unreadable(raw, reason) => portion = self.shelf.letter(name, raw, reason),
+            Opened::File(mut file) => {
+                let place = format!("{:032x}", file.mark);
+                if by_file {
+                    let read = self.position.places.get(&place).copied().unwrap_or_default();
+                    file.go_on_from(read).map_err(local)?;
+                }
+                seen.begin();
+                while let Some(portion) = self.shelf.portion(&mut file, seen).map_err(local)? {
+                    if by_file {
+                        self.position.places.insert(place.clone(), file.place);
+                    }
+                    self.take(portion).await;
+                }
+                self.position.places.remove(&place);
+                (pieces, done) = (file.place, Some(file.mark));
+            }
+        }
+        if let Some(mark) = done.filter(|_| by_file) {
+            portion.marks.push(seen.identity(mark).mark);
+        }
+        self.position.gave = Some(self.now());
+        self.take(portion).await;
+        Ok(pieces)
+    }
+
+    /// Keeps what is no progress.
+    async fn note(&self) {
+        let (feed, position) = (self.shelf.feed.name.clone(), self.position.clone());
+        self.outbox.note(|state| _ = state.streams.insert(feed, position)).await;
+    }
+
+    /// The desk, with the marks on it.
+    async fn desk(&self) -> Result<MutexGuard<'a, Option<Seen>>, Error> {
+        let mut seen = self.desk.seen.lock().await;
+        if seen.is_none() {
+            let task = self.shelf.task;
+            // Nothing that was published before this can be asked for again.
+            let from = task.client.now() - self.shelf.spec.keeps - A_DAY;
+            *seen = Some(task.seen(&stamp(from)).await?);
+        }
+        Ok(seen)
+    }
+
+    async fn take(&self, portion: Portion) {
+        let (feed, position) = (self.shelf.feed.name.clone(), self.position.clone());
+        self.outbox.take(portion, |state| _ = state.streams.insert(feed, position)).await;
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.shelf.task.client.now()
+    }
+}
+
+/// A file that has been opened is whole: what goes wrong then is this machine's trouble.
+fn local(error: ReadError) -> Error {
+    Upstream::from(error).into()
+}

@@ -1,0 +1,371 @@
+//! SIEM 2.0: pages of signed links to files.
+//!
+//! The feed's token is followed first. By date, without a token, it is listed once a day and whenever there is doubt: what is
+//! there and not known by its path is delivered. Each file's trouble is its own: one that cannot be had is set aside, the others
+//! go on, and it is tried again in each run as long as Mimecast lists it.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use mimecast::archive::Archive;
+use mimecast::json;
+use mimecast::{Error as Upstream, Link, Listing, ReadError};
+use tempfile::SpooledTempFile;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{DOWNLOADS, EMPTY_ANSWERS, Reader, TRIES, local};
+use crate::Error;
+use crate::answer::Gap;
+use crate::read::ahead::Ahead;
+use crate::read::file::{Opened, Raw, only};
+use crate::read::portion::Portion;
+use crate::seen::{Seen, name_hash};
+use crate::source::Ask;
+use crate::state::Position;
+
+/// Most signed links that one answer gives.
+const LINKS_PER_PAGE: u32 = 100;
+/// Files of one feed that may be set aside: they are remembered by path, and the state is one item.
+const MOST_ASIDE: usize = 50;
+/// So many files one after the other that cannot be had are no trouble of theirs: their store is out of reach.
+const OUT_OF_REACH: u32 = 5;
+/// Before fresh links are asked for.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a page is asked by. The days are those of the whole chain of pages: others halfway would pass over files.
+struct Question {
+    token: Option<String>,
+    days: [String; 2],
+}
+
+/// A file as downloaded, and the permit to have it in memory.
+type Download = Result<(SpooledTempFile, OwnedSemaphorePermit), Upstream>;
+
+impl Reader<'_> {
+    pub(super) async fn links(&mut self) -> Result<(), Error> {
+        let mut caught_up = None;
+        if let Some(token) = self.position.token.clone() {
+            caught_up = match self.follow(Some(token)).await {
+                Err(Error::Mimecast(Upstream::TokenRefused(reason))) => {
+                    self.refused(reason).await;
+                    None
+                }
+                outcome => outcome?,
+            };
+        }
+        if caught_up.is_none() || self.is_due_by_date() {
+            let now = self.now();
+            let (is_dry, before) = (caught_up.is_none(), self.position.token.clone());
+            caught_up = self.follow(None).await?;
+            if is_dry && self.position.token == before {
+                // It gave nothing and did not say that nothing is new: each run would follow it for nothing.
+                self.position.token = None;
+            }
+            self.position.listed = Some(now);
+            self.note().await;
+            self.give_up_unlisted(now).await;
+        }
+        if let (Some(at), true) = (caught_up, self.position.aside.is_empty()) {
+            self.caught_up(at).await;
+        }
+        let Some(path) = self.position.aside.keys().next() else { return Ok(()) };
+        let (count, reason) = (self.position.aside.len(), self.missed.take().unwrap_or_default());
+        let text = format!("{count} files cannot be had and are tried again in each run, such as {path}: {reason}");
+        Err(Upstream::Unavailable(text).into())
+    }
+
+    /// Follows a token, or with `None` the listing by date, from page to page. When nothing more was there, where the answers say
+    /// so.
+    async fn follow(&mut self, token: Option<String>) -> Result<Option<DateTime<Utc>>, Error> {
+        let by_date = token.is_none();
+        let mut question = Question { token, days: self.days() };
+        // A listing by date begins behind the token that is there: only its end is further on.
+        let (at_end, mut last) = (by_date && self.position.token.is_some(), None);
+        let mut empty = 0;
+        loop {
+            let Listing { links, unusable, next, is_caught_up, at } = self.ask(&question).await?;
+            let count = links.len() + unusable.len();
+            self.unusable(unusable, links.is_empty()).await?;
+            self.page(&question, links, by_date).await?;
+            // Behind a file one that leads to itself leads nowhere; behind nothing it may be worth another try.
+            let next = next.filter(|next| count == 0 || Some(next) != question.token.as_ref());
+            if count > 0 {
+                last = next.clone().or(last);
+                if !at_end {
+                    self.adopt(last.clone());
+                    self.take(Portion::default()).await;
+                }
+            }
+            if is_caught_up {
+                self.adopt(last);
+                return Ok(Some(at));
+            }
+            empty = if count == 0 { empty + 1 } else { 0 };
+            match next {
+                Some(next) if empty <= EMPTY_ANSWERS => question.token = Some(next),
+                None if by_date && count >= self.page_size() as usize => {
+                    let text = "a full page of links has no token for what comes after it";
+                    return Err(Upstream::Protocol(text.to_owned()).into());
+                }
+                // Only a request by date tells that nothing is new, where the API does not say so itself.
+                _ => {
+                    self.adopt(last);
+                    return Ok(by_date.then_some(at));
+                }
+            }
+        }
+    }
+
+    /// One page of links: dates without a token, a token without dates, unless the API has insisted on something else.
+    async fn ask(&mut self, question: &Question) -> Result<Listing, Error> {
+        let refused = match self.ask_as_known(question).await {
+            Err(error @ (Upstream::BadRequest(_) | Upstream::TokenRefused(_))) => error,
+            outcome => return Ok(outcome?),
+        };
+        self.ask_otherwise(question);
+        match self.ask_as_known(question).await {
+            // What was said of the form that used to be right says more.
+            Err(Upstream::BadRequest(_) | Upstream::TokenRefused(_)) => {
+                self.ask_otherwise(question);
+                Err(refused.into())
+            }
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn ask_otherwise(&mut self, question: &Question) {
+        let wants = match question.token {
+            None => &mut self.position.wants_end,
+            Some(_) => &mut self.position.wants_dates,
+        };
+        *wants = !*wants;
+    }
+
+    async fn ask_as_known(&self, question: &Question) -> Result<Listing, Upstream> {
+        let Ask::Links { path, kind } = self.shelf.feed.ask else { return Err(Upstream::Protocol(String::new())) };
+        let (task, size) = (self.shelf.task, self.page_size().to_string());
+        let Question { token, days: [first, last] } = question;
+        let mut query = vec![("type", kind), ("pageSize", &*size)];
+        query.extend(token.as_ref().map(|token| ("nextPage", token.as_str())));
+        let dated = token.is_none() || self.position.wants_dates;
+        if dated {
+            query.push(("dateRangeStartsAt", first));
+        }
+        // Without an end, so that the token is not sealed to it. A backfill has one.
+        if dated && (task.backfill.is_some() || self.position.wants_end || token.is_some()) {
+            query.push(("dateRangeEndsAt", last));
+        }
+        task.client.listing(path, &query, task.until).await
+    }
+
+    /// From which day to which a request by date asks.
+    fn days(&mut self) -> [String; 2] {
+        let last = self.shelf.task.backfill.map_or(self.now(), |range| range.to - TimeDelta::milliseconds(1));
+        [self.first_day(), last].map(|day| day.format("%Y-%m-%d").to_string())
+    }
+
+    /// Delivers the files of a page that are not known yet, downloaded side by side and read in order.
+    async fn page(&mut self, question: &Question, links: Vec<Link>, by_date: bool) -> Result<(), Error> {
+        if links.is_empty() {
+            return Ok(());
+        }
+        let mut paths = HashSet::new();
+        let mut queue: VecDeque<Link> = {
+            let desk = self.desk().await?;
+            let known = |link: &Link| desk.as_ref().is_some_and(|seen| seen.contains(name_hash(link.path())));
+            // A link may be listed twice. What is set aside is looked for by date.
+            let wanted = |link: &Link| {
+                paths.insert(link.path().to_owned())
+                    && !known(link)
+                    && (by_date || !self.position.aside.contains_key(link.path()))
+            };
+            links.into_iter().filter(wanted).collect()
+        };
+        self.tell_of_losses(&queue, by_date).await;
+        let mut ahead = VecDeque::new();
+        loop {
+            while ahead.len() < DOWNLOADS
+                && let Some(link) = queue.pop_front()
+            {
+                let download = self.download(&link);
+                ahead.push_back((link, download));
+            }
+            let Some((link, download)) = ahead.pop_front() else { return Ok(()) };
+            self.file(question, link, download, &mut queue).await?;
+        }
+    }
+
+    /// Has one file, by fresh links if need be, or sets it aside.
+    async fn file(
+        &mut self,
+        question: &Question,
+        mut link: Link,
+        mut download: Ahead<Download>,
+        queue: &mut VecDeque<Link>,
+    ) -> Result<(), Error> {
+        let mut tries = 1;
+        loop {
+            let reason = match download.await {
+                Ok((file, _permit)) => match self.read_file(&link, file, tries == TRIES).await? {
+                    None => return Ok(()),
+                    Some(reason) => reason,
+                },
+                Err(error @ (Upstream::Local(_) | Upstream::Configuration(_))) => {
+                    return Err(error.into());
+                }
+                // The run's end is no trouble of the file's.
+                Err(error) if Instant::now() >= self.shelf.task.until => return Err(error.into()),
+                // What was set aside before has a fresh link already: one try in each run.
+                Err(error @ Upstream::LinkRefused(_))
+                    if tries < TRIES && !self.position.aside.contains_key(link.path()) =>
+                {
+                    sleep(PAUSE).await;
+                    let fresh = self.ask(question).await?.links;
+                    let mut fresh: HashMap<String, Link> =
+                        fresh.into_iter().map(|link| (link.path().to_owned(), link)).collect();
+                    for link in std::iter::once(&mut link).chain(queue.iter_mut()) {
+                        if let Some(fresh) = fresh.remove(link.path()) {
+                            *link = fresh;
+                        }
+                    }
+                    error.to_string()
+                }
+                // A link that nobody should follow, whichever fresh one is asked for.
+                Err(Upstream::Unreadable { raw, reason }) => {
+                    let mut desk = self.desk().await?;
+                    let (opened, mark) = (Opened::Unreadable(raw, reason), name_hash(link.path()));
+                    self.deliver(opened, link.path(), Some(mark), desk.get_or_insert_with(Seen::default)).await?;
+                    return Ok(());
+                }
+                Err(error) => return self.set_aside(&link, error).await,
+            };
+            tracing::warn!(reason, ?link, "fetching the file again");
+            tries += 1;
+            download = self.download(&link);
+        }
+    }
+
+    /// Reads a file, or says why it is worth another try.
+    async fn read_file(&mut self, link: &Link, mut file: SpooledTempFile, last: bool) -> Result<Option<String>, Error> {
+        let (path, mark) = (link.path(), name_hash(link.path()));
+        let mut desk = self.desk().await?;
+        let seen = desk.get_or_insert_with(Seen::default);
+        let raw = if last { Raw::of(&mut file).map_err(local)? } else { Raw::default() };
+        if last && raw.bytes.is_empty() {
+            // Nothing to keep, so nothing has been had.
+            drop(desk);
+            return self.set_aside(link, Upstream::Unavailable("an empty body".to_owned())).await.map(|()| None);
+        }
+        let opened = match Archive::open(file, path).and_then(only) {
+            Ok((mut file, whole)) => {
+                let doubt = if whole || last { None } else { self.shelf.doubt(path, &mut file).map_err(local)? };
+                if let Some(reason) = doubt {
+                    return Ok(Some(reason.to_owned()));
+                }
+                self.shelf.tell(path, Some(mark), file, seen).map_err(local)?
+            }
+            Err(ReadError::Broken(reason)) if last => {
+                let (raw, reason) = raw.rejected(&reason);
+                Opened::Unreadable(raw, reason)
+            }
+            Err(ReadError::Broken(reason)) => return Ok(Some(reason)),
+            Err(error) => return Err(local(error)),
+        };
+        self.misses = 0;
+        self.position.aside.remove(path);
+        self.deliver(opened, path, Some(mark), seen).await?;
+        Ok(None)
+    }
+
+    fn download(&self, link: &Link) -> Ahead<Download> {
+        let task = self.shelf.task;
+        let (client, link, until, downloads) =
+            (task.client.clone(), link.clone(), task.until, self.desk.downloads.clone());
+        Ahead::start(async move {
+            let permit = downloads.acquire_owned().await.map_err(|error| Upstream::Local(error.to_string()))?;
+            Ok((client.download(&link, until).await?, permit))
+        })
+    }
+
+    /// A file that cannot be had: the others go on.
+    async fn set_aside(&mut self, link: &Link, error: Upstream) -> Result<(), Error> {
+        tracing::warn!(%error, ?link, "file set aside, it is tried again in the next run");
+        self.missed.get_or_insert(error.to_string());
+        let (now, aside) = (self.now(), &mut self.position.aside);
+        if aside.contains_key(link.path()) {
+            // Of these any number in a row may be gone for good: they must not end the reading run after run.
+            return Ok(());
+        }
+        if aside.len() >= MOST_ASIDE {
+            return Err(error.into());
+        }
+        aside.insert(link.path().to_owned(), now);
+        self.misses += 1;
+        self.note().await;
+        if self.misses >= OUT_OF_REACH { Err(error.into()) } else { Ok(()) }
+    }
+
+    /// What was set aside and can be listed no more is a dead letter: its path is all there is of it.
+    async fn give_up_unlisted(&mut self, now: DateTime<Utc>) {
+        let keeps = self.shelf.spec.keeps;
+        let over: Vec<String> = self
+            .position
+            .aside
+            .iter()
+            .filter(|(_, since)| now - **since > keeps)
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in over {
+            self.position.aside.remove(&path);
+            let reason = "it could not be had for as long as mimecast kept it".to_owned();
+            let mut portion = self.shelf.letter(&path, Bytes::from(path.clone()), reason);
+            portion.marks.push(name_hash(&path));
+            self.take(portion).await;
+        }
+    }
+
+    /// Entries of a listing that are no links: a dead letter each, unless the whole listing has another form than it used to.
+    async fn unusable(&mut self, entries: Vec<Bytes>, all: bool) -> Result<(), Error> {
+        let has_url = |entry: &Bytes| json::members(entry).flatten().any(|(key, _)| key == b"url");
+        if all && entries.iter().any(|entry| !has_url(entry)) {
+            return Err(Upstream::Protocol("no entry of the listing has a url".to_owned()).into());
+        }
+        for entry in entries {
+            let mark = name_hash(&format!("{} {}", self.shelf.feed.name, String::from_utf8_lossy(&entry)));
+            let known = self.desk().await?.as_mut().is_some_and(|seen| seen.identity(mark).known);
+            if !known {
+                let mut portion = self.shelf.letter("", entry, "an entry of the listing without a link".to_owned());
+                portion.marks.push(mark);
+                self.take(portion).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file that only the listing by date shows was lost by the token: the user should know.
+    async fn tell_of_losses(&self, new: &VecDeque<Link>, by_date: bool) {
+        let Position { listed, token, aside, .. } = &self.position;
+        let lost = new.iter().find(|link| !aside.contains_key(link.path()));
+        if let (true, Some(link), Some(_), Some(_), None) = (by_date, lost, listed, token, self.shelf.task.backfill) {
+            let (feed, path) = (&self.shelf.feed.name, link.path());
+            self.outbox
+                .warn(format!("{feed}: the listing by date shows files that the token never gave, such as {path}"))
+                .await;
+        }
+    }
+
+    /// The token is no longer good: the listing by date shows what it would have.
+    async fn refused(&mut self, reason: String) {
+        let (from, to) = (self.first_day(), self.position.caught_up.unwrap_or(self.now()));
+        tracing::warn!(feed = self.shelf.feed.name, %reason, "token refused, listing by date");
+        self.position.token = None;
+        let repeat = (from < to).then_some(Gap { from, to });
+        self.take(Portion { repeat, ..Portion::default() }).await;
+    }
+
+    fn page_size(&self) -> u32 {
+        self.shelf.task.settings.page_size.unwrap_or(LINKS_PER_PAGE).min(LINKS_PER_PAGE)
+    }
+}

@@ -1,0 +1,160 @@
+//! What an answer says of its slice: all of its rows, more than these, or nothing that can be read.
+//!
+//! `totalCount` and page tokens are doubted: they may be absent, too high, too low, or lead nowhere. Rows are what counts.
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use mimecast::{Error as Upstream, Page};
+use serde_json::json;
+
+use super::{Reader, SECOND, Slice};
+use crate::Error;
+use crate::read::ahead::Ahead;
+use crate::read::portion::Portion;
+use crate::read::time::{stamp, wire};
+use crate::seen::name_hash;
+
+/// More rows per page are refused by every endpoint.
+const LARGEST_PAGE_SIZE: u32 = 500;
+/// After so many in a run nobody asks again for the sake of a total.
+const CONTRADICTIONS: u32 = 3;
+
+/// A page that does not hold all rows of its slice.
+pub(super) struct First {
+    pub rows: Vec<Bytes>,
+    /// How many the slice has in all, where the server tells.
+    pub total: Option<u64>,
+    pub next: Option<String>,
+}
+
+/// What one answer says of its slice.
+pub(super) enum Outcome {
+    /// These are all of its rows.
+    Whole(Vec<Bytes>),
+    /// There are more.
+    More(First),
+    Broken(Bytes, String),
+}
+
+impl Reader<'_> {
+    /// What an answer to a slice says. Asks once more where `totalCount` contradicts the rows.
+    pub(super) async fn outcome(&mut self, slice: Slice, answer: Result<Page, Upstream>) -> Result<Outcome, Error> {
+        let first = match self.page(answer)? {
+            Ok(page) => page,
+            Err(broken) => return Ok(broken),
+        };
+        if !self.is_whole(slice, &first).await? {
+            return Ok(Outcome::More(first));
+        }
+        let contradicts = first.total.is_some_and(|total| total > first.rows.len() as u64);
+        if !contradicts || self.contradictions >= CONTRADICTIONS {
+            return Ok(Outcome::Whole(first.rows));
+        }
+        let again = match self.page(self.ask(slice, None).await)? {
+            Ok(page) => page,
+            Err(broken) => return Ok(broken),
+        };
+        if !self.is_whole(slice, &again).await? {
+            return Ok(Outcome::More(again));
+        }
+        let best = if again.rows.len() < first.rows.len() { first } else { again };
+        if let Some(total) = best.total.filter(|total| *total > best.rows.len() as u64) {
+            self.contradictions += 1;
+            // It must not keep the source from going on: what is really there is read again when it is `OVERLAP` old.
+            let (path, from, came) = (self.spec.path, stamp(slice.0), best.rows.len());
+            let text = format!("{path}: totalCount says {total} rows from {from} on, but {came} came, twice: going on");
+            self.outbox.warn(text).await;
+        }
+        Ok(Outcome::Whole(best.rows))
+    }
+
+    /// The page in an answer, or that it is broken.
+    pub(super) fn page(&self, answer: Result<Page, Upstream>) -> Result<Result<First, Outcome>, Error> {
+        match answer.and_then(|page| page.envelope.rows(self.spec.rows).map(|rows| (page.envelope, rows))) {
+            Ok((envelope, rows)) => Ok(Ok(First { rows, total: envelope.total, next: envelope.next })),
+            Err(Upstream::Unreadable { raw, reason }) => Ok(Err(Outcome::Broken(raw, reason))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether a page has all rows of its slice.
+    async fn is_whole(&mut self, slice: Slice, page: &First) -> Result<bool, Error> {
+        let Some(token) = &page.next else { return Ok(true) };
+        if page.rows.len() >= self.size() && page.total != Some(page.rows.len() as u64) {
+            return Ok(false);
+        }
+        // All rows or few, and a token all the same: a last page may have one, or the server has pages of its own size.
+        match self.ask(slice, Some(token)).await.and_then(|page| page.envelope.rows(self.spec.rows)) {
+            Ok(more) if more.is_empty() => Ok(true),
+            Err(error) if leads_nowhere(&error) => Ok(true),
+            Ok(_) | Err(Upstream::Unreadable { .. }) => {
+                self.size = Some(page.rows.len()).filter(|size| *size > 0).or(self.size);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A second that cannot be read is a dead letter, once, and the rest goes on. But one row can spoil its own second only:
+    /// where seconds that could be read before are as bad, it is the answers that are broken, and nothing may be passed over.
+    pub(super) async fn broken_second(&mut self, slice: Slice, raw: Bytes, reason: String) -> Result<(), Error> {
+        if !self.any_other_is_readable(slice).await? {
+            return Err(Upstream::Unreadable { raw, reason }.into());
+        }
+        let mark = name_hash(&format!("broken second {}", stamp(slice.0)));
+        let known = self.seen(slice).await?.identity(mark).known;
+        let mut portion = Portion { stamp: stamp(slice.1), ..Portion::default() };
+        if !known {
+            portion.marks.push(mark);
+            portion.rejected.push(self.dead_letter(slice, raw, reason));
+        }
+        self.closed(slice, self.task.client.now(), &portion);
+        self.outbox.stuck(None).await;
+        self.take(portion).await;
+        Ok(())
+    }
+
+    async fn any_other_is_readable(&self, slice: Slice) -> Result<bool, Error> {
+        let before = [1, 60, 3600].map(|seconds| Some(slice.0 - TimeDelta::seconds(seconds)));
+        let probes = [self.windows.readable, Some(slice.1 + SECOND)].into_iter().chain(before);
+        let others = probes.flatten().filter(|from: &DateTime<Utc>| *from != slice.0);
+        for from in others {
+            match self.page(self.ask((from, from + SECOND), None).await)? {
+                Ok(_) => return Ok(true),
+                Err(_) => tracing::warn!(%from, "another second is broken too"),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Asks for a slice, or with `token` for what follows in it.
+    pub(super) fn ask(&self, slice: Slice, token: Option<&str>) -> Ahead<Result<Page, Upstream>> {
+        let size = self.page_size();
+        let pagination = match token {
+            Some(token) => json!({"pageSize": size, "pageToken": token}),
+            None => json!({"pageSize": size}),
+        };
+        let ([from, to], filter) = (self.spec.bounds, self.spec.filter);
+        let comma = if filter.is_empty() { "" } else { "," };
+        let (begin, end) = (wire(slice.0), wire(slice.1));
+        let body = format!(
+            r#"{{"meta":{{"pagination":{pagination}}},"data":[{{"{from}":"{begin}","{to}":"{end}"{comma}{filter}}}]}}"#
+        );
+        let (client, path, until) = (self.task.client.clone(), self.spec.path, self.task.until);
+        Ahead::start(async move { client.page(path, &body, until).await })
+    }
+
+    fn page_size(&self) -> u32 {
+        self.task.settings.page_size.map_or(self.spec.page_size, |size| size.min(LARGEST_PAGE_SIZE))
+    }
+
+    /// How many rows a full page has.
+    pub(super) fn size(&self) -> usize {
+        self.size.unwrap_or(self.page_size() as usize)
+    }
+}
+
+/// Whether the answer to a page token says that there is no such page.
+pub(super) fn leads_nowhere(error: &Upstream) -> bool {
+    matches!(error, Upstream::TokenRefused(_) | Upstream::BadRequest(_) | Upstream::Protocol(_))
+}

@@ -1,0 +1,168 @@
+//! One second with more rows than a page holds: the only slice that is paged.
+//!
+//! Its pages are offsets into a list that may change meanwhile, so they count together only when they agree: by the total that
+//! each of them tells, or because the same rows came twice. A second too large to hold is handed on as it comes.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use mimecast::Error as Upstream;
+use mimecast::json::content_hash;
+
+use super::answer::{First, Outcome, leads_nowhere};
+use super::{Reader, SECOND, Slice};
+use crate::Error;
+use crate::outbox::BATCH_BYTES;
+use crate::read::time::stamp;
+
+/// How often a second is read whose pages do not agree.
+const READINGS: u32 = 4;
+/// Pages without a row, one after the other, that are followed where rows are missing.
+const EMPTY_PAGES: u32 = 5;
+/// The same page so often in a row is no page of equal rows but a server that does not turn the page: where a total says that no
+/// more are there, and where none does.
+const REPEATED_PAGES: u32 = 3;
+const REPEATED_PAGES_WITHOUT_TOTAL: u32 = 20;
+/// Most pages of one second: an end for a server that goes round in circles.
+const PAGES: u32 = 5_000;
+
+/// The pages of one reading.
+#[derive(Default)]
+struct Reading {
+    /// Those not handed on yet.
+    rows: Vec<Bytes>,
+    hashes: Vec<u128>,
+    totals: HashSet<Option<u64>>,
+    /// A part has been handed on, as it would have taken too much memory.
+    handed_on: bool,
+    /// A page's token was refused.
+    refused: bool,
+    /// A page's token has led to another page.
+    turned: bool,
+    broken: Option<(Bytes, String)>,
+}
+
+impl Reading {
+    fn missing(&self) -> bool {
+        self.totals.iter().flatten().max().is_some_and(|total| *total > self.hashes.len() as u64)
+    }
+
+    /// The rows end where the first token was refused. After a token that was good, a refused one is that of the last page.
+    fn is_cut(&self) -> bool {
+        self.refused && !self.turned && self.missing()
+    }
+
+    fn agrees(&self) -> bool {
+        let total = self.totals.iter().next().copied().flatten();
+        !self.refused && self.totals.len() == 1 && total == Some(self.hashes.len() as u64)
+    }
+}
+
+impl Reader<'_> {
+    pub(super) async fn second(&mut self, slice: Slice, at: DateTime<Utc>, first: First) -> Result<(), Error> {
+        let mut first = Some(first);
+        let mut before: Option<Vec<u128>> = None;
+        let mut reading = Reading::default();
+        for number in 1..=READINGS {
+            let page = match first.take() {
+                Some(page) => page,
+                None => match self.page(self.ask(slice, None).await)? {
+                    Ok(page) => page,
+                    Err(Outcome::Broken(raw, reason)) => return self.broken_second(slice, raw, reason).await,
+                    Err(_) => continue,
+                },
+            };
+            reading = self.pages(slice, page).await?;
+            let mut rows = reading.hashes.clone();
+            rows.sort_unstable();
+            let is_same = before.as_ref() == Some(&rows) && !reading.is_cut();
+            if reading.agrees() || reading.broken.is_some() || is_same {
+                break;
+            }
+            if number == READINGS && reading.is_cut() && !self.totals_lie(slice).await? {
+                let (path, from) = (self.spec.path, stamp(slice.0));
+                let text =
+                    format!("{path}: the second {from} has more rows than a page, and its page token is refused");
+                return Err(Upstream::Protocol(text).into());
+            }
+            before = Some(rows);
+        }
+        if reading.missing() {
+            let (path, from, came) = (self.spec.path, stamp(slice.0), reading.hashes.len());
+            self.outbox.warn(format!("{path}: totalCount says more than the {came} rows that came for {from}")).await;
+        }
+        let portion = self.judged(slice, &reading.rows, !reading.handed_on).await?;
+        if let Some((raw, reason)) = reading.broken {
+            self.take(portion).await;
+            return self.broken_second(slice, raw, reason).await;
+        }
+        self.windows.readable = Some(slice.0);
+        self.closed(slice, at, &portion);
+        self.outbox.stuck(None).await;
+        self.take(portion).await;
+        Ok(())
+    }
+
+    /// Whether the server's totals say too much also where all rows are there. Then the end at a refused token may be the end.
+    async fn totals_lie(&self, slice: Slice) -> Result<bool, Error> {
+        if self.contradictions > 0 {
+            return Ok(true);
+        }
+        let probe = self.windows.readable.unwrap_or(slice.1 + SECOND);
+        let page = self.page(self.ask((probe, probe + SECOND), None).await)?;
+        Ok(page.is_ok_and(|page| page.rows.len() < self.size() && page.total > Some(page.rows.len() as u64)))
+    }
+
+    /// Follows the pages of a second to their end.
+    async fn pages(&mut self, slice: Slice, mut page: First) -> Result<Reading, Error> {
+        let mut reading = Reading::default();
+        let (mut tokens, mut last, mut empty, mut repeated) = (HashSet::new(), Vec::new(), 0, 0);
+        for _ in 0..PAGES {
+            let hashes: Vec<u128> = page.rows.iter().map(|row| content_hash(row)).collect();
+            reading.totals.insert(page.total);
+            empty = if page.rows.is_empty() { empty + 1 } else { 0 };
+            repeated = if !hashes.is_empty() && hashes == last { repeated + 1 } else { 0 };
+            let most = match page.total {
+                Some(_) if reading.missing() => PAGES,
+                Some(_) => REPEATED_PAGES,
+                None => REPEATED_PAGES_WITHOUT_TOTAL,
+            };
+            if repeated > most {
+                let turned = reading.hashes.len().saturating_sub(hashes.len() * most as usize);
+                reading.hashes.truncate(turned);
+                reading.rows.truncate(turned);
+                return Ok(reading);
+            }
+            reading.hashes.extend(&hashes);
+            reading.rows.append(&mut page.rows);
+            last = hashes;
+            if reading.rows.iter().map(Bytes::len).sum::<usize>() > BATCH_BYTES {
+                let portion = self.judged(slice, &reading.rows, !reading.handed_on).await?;
+                reading.rows.clear();
+                reading.handed_on = true;
+                self.take(portion).await;
+            }
+            let Some(token) = page.next.take().filter(|token| tokens.insert(token.clone())) else { return Ok(reading) };
+            if empty > 0 && (empty > EMPTY_PAGES || !reading.missing()) {
+                return Ok(reading);
+            }
+            let answer = self.ask(slice, Some(&token)).await;
+            if answer.as_ref().is_err_and(leads_nowhere) {
+                reading.refused = true;
+                return Ok(reading);
+            }
+            reading.turned = true;
+            page = match self.page(answer)? {
+                Ok(page) => page,
+                Err(Outcome::Broken(raw, reason)) => {
+                    reading.broken = Some((raw, reason));
+                    return Ok(reading);
+                }
+                Err(_) => return Ok(reading),
+            };
+        }
+        let (path, from) = (self.spec.path, stamp(slice.0));
+        Err(Upstream::Protocol(format!("{path}: the second {from} has no last page, after {PAGES} of them")).into())
+    }
+}
