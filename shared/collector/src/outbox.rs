@@ -32,9 +32,10 @@ pub(crate) struct Batch {
     pub gap: Option<Gap>,
     pub repeat: Option<Gap>,
     pub late_seconds: u64,
-    /// `None` where nothing has been taken.
+    /// `None` where nothing has moved.
     pub state: Option<State>,
     bytes: usize,
+    moved: bool,
 }
 
 impl Batch {
@@ -43,7 +44,7 @@ impl Batch {
         pieces <= BATCH_LINES && self.bytes + bytes(portion) <= BATCH_BYTES
     }
 
-    fn add(&mut self, portion: Portion, state: &State) {
+    fn add(&mut self, portion: Portion) {
         self.bytes += bytes(&portion);
         self.events.extend(portion.events);
         self.rejected.extend(portion.rejected);
@@ -53,7 +54,7 @@ impl Batch {
         self.gap = portion.gap.or(self.gap);
         self.repeat = portion.repeat.or(self.repeat);
         self.late_seconds = portion.late_seconds.max(self.late_seconds);
-        self.state = Some(state.clone());
+        self.moved = true;
     }
 }
 
@@ -135,25 +136,33 @@ impl Outbox {
 
     /// Ends it: no batch comes out any more but the one returned.
     pub fn close(self) -> Rest {
-        let Gathering { batch, rest, .. } = self.0.into_inner();
-        Rest { batch, ..rest }
+        let mut gathering = self.0.into_inner();
+        let batch = gathering.batch();
+        Rest { batch, ..gathering.rest }
     }
 }
 
 impl Gathering {
     async fn add(&mut self, portion: Portion, advance: impl FnOnce(&mut State)) {
-        if self.batch.state.is_some() && !self.batch.fits(&portion) {
+        if self.batch.moved && !self.batch.fits(&portion) {
             self.hand_on().await;
         }
         advance(&mut self.state);
-        self.batch.add(portion, &self.state);
+        self.batch.add(portion);
+    }
+
+    /// What has been gathered, with the state that holds once it is delivered.
+    fn batch(&mut self) -> Batch {
+        let batch = std::mem::take(&mut self.batch);
+        Batch { state: batch.moved.then(|| self.state.clone()), ..batch }
     }
 
     async fn hand_on(&mut self) {
         // The permit first: a reader that its deadline ends while it waits here leaves the batch where it is.
         // Neither fails as long as the inbox is there: a failed delivery ends the run, and this reader with it.
         if let Ok(permit) = self.way.clone().acquire_owned().await {
-            self.batches.try_send((std::mem::take(&mut self.batch), permit)).ok();
+            let batch = self.batch();
+            self.batches.try_send((batch, permit)).ok();
         }
     }
 }

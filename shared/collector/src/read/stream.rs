@@ -13,7 +13,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use mimecast::{Error as Upstream, ReadError};
-use tokio::sync::{Mutex, MutexGuard, Semaphore};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, Semaphore};
 
 use super::file::{Opened, Shelf};
 use super::portion::Portion;
@@ -49,7 +49,7 @@ pub(super) async fn read(task: &Task<'_>, spec: &Stream, state: &State, outbox: 
     feeds.sort_by_key(caught_up);
     let oldest = now - spec.keeps;
     let (from, to) = match task.backfill {
-        // Opened once: after the first answer there is a position.
+        // Said once: after the first answer there is a position.
         Some(range) => (state.streams.is_empty().then_some(range.from), range.to.min(oldest)),
         None => (feeds.iter().filter_map(caught_up).min(), oldest),
     };
@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The desk, with the marks on it.
-    async fn desk(&self) -> Result<MutexGuard<'a, Option<Seen>>, Error> {
+    async fn desk(&self) -> Result<MappedMutexGuard<'a, Seen>, Error> {
         let mut seen = self.desk.seen.lock().await;
         if seen.is_none() {
             let task = self.shelf.task;
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
             let from = task.client.now() - self.shelf.spec.keeps - A_DAY;
             *seen = Some(task.seen(&stamp(from)).await?);
         }
-        Ok(seen)
+        Ok(MutexGuard::map(seen, |seen| seen.get_or_insert_default()))
     }
 
     async fn take(&self, portion: Portion) {

@@ -13,7 +13,6 @@ use crate::answer::Gap;
 use crate::read::file::{Opened, Raw};
 use crate::read::portion::Portion;
 use crate::read::time::wire;
-use crate::seen::Seen;
 use crate::source::{Ask, Identity};
 
 /// How far a request without a token goes back behind the last one.
@@ -136,8 +135,7 @@ impl Reader<'_> {
         let names: Vec<String> = archive.files().iter().map(|file| file.name.clone()).collect();
         given.files = names.len();
         for (index, name) in names.iter().enumerate() {
-            let mut desk = self.desk().await?;
-            let seen = desk.get_or_insert_with(Seen::default);
+            let mut seen = self.desk().await?;
             let opened = match archive.extract(index) {
                 Ok(mut file) => {
                     let checked = archive.is_checked() || last;
@@ -145,7 +143,7 @@ impl Reader<'_> {
                     if let Some(reason) = doubt {
                         return Ok(Err(reason.to_owned()));
                     }
-                    self.shelf.tell(name, None, file, seen).map_err(local)?
+                    self.shelf.tell(name, None, file, &seen).map_err(local)?
                 }
                 Err(ReadError::Broken(reason)) if !last => return Ok(Err(reason)),
                 Err(ReadError::Broken(reason)) => {
@@ -157,7 +155,7 @@ impl Reader<'_> {
                 Err(error) => return Err(local(error)),
             };
             given.unreadable |= matches!(opened, Opened::Unreadable(..));
-            given.pieces += self.deliver(opened, name, None, seen).await?;
+            given.pieces += self.deliver(opened, name, None, &mut seen).await?;
         }
         Ok(Ok(given))
     }

@@ -9,8 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use mimecast::archive::Archive;
-use mimecast::json;
-use mimecast::{Error as Upstream, Link, Listing, ReadError};
+use mimecast::{Error as Upstream, Link, Listing, ReadError, json};
 use tempfile::SpooledTempFile;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Duration, Instant, sleep};
@@ -21,7 +20,7 @@ use crate::answer::Gap;
 use crate::read::ahead::Ahead;
 use crate::read::file::{Opened, Raw, only};
 use crate::read::portion::Portion;
-use crate::seen::{Seen, name_hash};
+use crate::seen::name_hash;
 use crate::source::Ask;
 use crate::state::Position;
 
@@ -174,7 +173,7 @@ impl Reader<'_> {
         let mut paths = HashSet::new();
         let mut queue: VecDeque<Link> = {
             let desk = self.desk().await?;
-            let known = |link: &Link| desk.as_ref().is_some_and(|seen| seen.contains(name_hash(link.path())));
+            let known = |link: &Link| desk.contains(name_hash(link.path()));
             // A link may be listed twice. What is set aside is looked for by date.
             let wanted = |link: &Link| {
                 paths.insert(link.path().to_owned())
@@ -236,7 +235,7 @@ impl Reader<'_> {
                 Err(Upstream::Unreadable { raw, reason }) => {
                     let mut desk = self.desk().await?;
                     let (opened, mark) = (Opened::Unreadable(raw, reason), name_hash(link.path()));
-                    self.deliver(opened, link.path(), Some(mark), desk.get_or_insert_with(Seen::default)).await?;
+                    self.deliver(opened, link.path(), Some(mark), &mut desk).await?;
                     return Ok(());
                 }
                 Err(error) => return self.set_aside(&link, error).await,
@@ -250,12 +249,11 @@ impl Reader<'_> {
     /// Reads a file, or says why it is worth another try.
     async fn read_file(&mut self, link: &Link, mut file: SpooledTempFile, last: bool) -> Result<Option<String>, Error> {
         let (path, mark) = (link.path(), name_hash(link.path()));
-        let mut desk = self.desk().await?;
-        let seen = desk.get_or_insert_with(Seen::default);
+        let mut seen = self.desk().await?;
         let raw = if last { Raw::of(&mut file).map_err(local)? } else { Raw::default() };
         if last && raw.bytes.is_empty() {
             // Nothing to keep, so nothing has been had.
-            drop(desk);
+            drop(seen);
             return self.set_aside(link, Upstream::Unavailable("an empty body".to_owned())).await.map(|()| None);
         }
         let opened = match Archive::open(file, path).and_then(only) {
@@ -264,7 +262,7 @@ impl Reader<'_> {
                 if let Some(reason) = doubt {
                     return Ok(Some(reason.to_owned()));
                 }
-                self.shelf.tell(path, Some(mark), file, seen).map_err(local)?
+                self.shelf.tell(path, Some(mark), file, &seen).map_err(local)?
             }
             Err(ReadError::Broken(reason)) if last => {
                 let (raw, reason) = raw.rejected(&reason);
@@ -275,7 +273,7 @@ impl Reader<'_> {
         };
         self.misses = 0;
         self.position.aside.remove(path);
-        self.deliver(opened, path, Some(mark), seen).await?;
+        self.deliver(opened, path, Some(mark), &mut seen).await?;
         Ok(None)
     }
 
@@ -334,7 +332,7 @@ impl Reader<'_> {
         }
         for entry in entries {
             let mark = name_hash(&format!("{} {}", self.shelf.feed.name, String::from_utf8_lossy(&entry)));
-            let known = self.desk().await?.as_mut().is_some_and(|seen| seen.identity(mark).known);
+            let known = self.desk().await?.identity(mark).known;
             if !known {
                 let mut portion = self.shelf.letter("", entry, "an entry of the listing without a link".to_owned());
                 portion.marks.push(mark);
