@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use simulator::mimecast::FaultKind::{self, *};
-use simulator::mimecast::{DatesWithToken, Doubts, LastPage, Totals};
+use simulator::mimecast::{DatesWithToken, Doubts, LastPage, Order, Totals};
 
 use crate::row::Expect::*;
 use crate::row::{At, Calls, FOREVER, ONCE, Row, Strike, TWICE, after};
@@ -198,6 +198,7 @@ fn doubts() -> Vec<Row> {
             "pages of nine rows at most, without totals",
             Doubts { page_cap: Some(9), totals: Totals::Absent, ..calm() },
         ),
+        windows("lists in the order of arrival", Doubts { order: Order::Arrival, ..calm() }),
         windows("pages that do not turn", Doubts { stuck_pages: true, ..calm() }),
         links("sealed tokens", Doubts { sealed_tokens: true, ..calm() }),
         links("an end date is demanded", Doubts { end_required: true, ..calm() }),

@@ -80,6 +80,7 @@ impl Error {
                 mimecast::Error::RateLimited { .. } => ErrorType::RateLimited,
                 mimecast::Error::Unavailable(_) | mimecast::Error::LinkRefused(_) => ErrorType::MimecastUnavailable,
                 mimecast::Error::Protocol(_)
+                | mimecast::Error::NotFound(_)
                 | mimecast::Error::TokenRefused(_)
                 | mimecast::Error::BadRequest(_)
                 | mimecast::Error::Unreadable { .. } => ErrorType::MimecastProtocol,

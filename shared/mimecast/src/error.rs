@@ -31,6 +31,9 @@ pub enum Error {
     /// An answer that cannot be understood, or a `fail` that lasts.
     #[error("mimecast answered something unexpected: {0}")]
     Protocol(String),
+    /// 404 or 410: Mimecast knows no such thing, or not any more.
+    #[error("mimecast does not find it: {0}")]
+    NotFound(String),
     /// A page token or stream token that the API does not accept (any more): start that reading again.
     #[error("mimecast refused the token: {0}")]
     TokenRefused(String),
@@ -64,6 +67,7 @@ impl Error {
             | Self::RateLimited { message: text, .. }
             | Self::Unavailable(text)
             | Self::Protocol(text)
+            | Self::NotFound(text)
             | Self::TokenRefused(text)
             | Self::BadRequest(text)
             | Self::LinkRefused(text) => *text = format!("{what}: {text}"),

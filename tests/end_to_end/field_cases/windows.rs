@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use futures_util::future::join_all;
 use serde_json::json;
-use simulator::mimecast::{Doubts, Fault, FaultKind, LastPage, Totals};
+use simulator::mimecast::{Doubts, Fault, FaultKind, LastPage, Order, Totals};
 
 use super::{AUDIT, URL, VIEW, expected, leave, state, warns};
 use crate::support::runtime::{Deadline, Outcome};
@@ -88,6 +88,33 @@ async fn a_second_whose_pages_cannot_be_had_is_an_error_and_loses_nothing() {
     world.mimecast.clear_faults();
     assert_eq!(world.run("view").await["status"], "caught_up");
     world.assert_delivered(&expected(VIEW, lines));
+}
+
+/// Nobody promises that lists are sorted by time: a first page that looks so may have left out a row that came late.
+#[tokio::test]
+async fn a_list_in_the_order_of_arrival_hides_no_late_row_behind_a_sorted_page() {
+    join_all(["url", "view"].map(async |source| {
+        let mut world = World::new(Api::V2).await;
+        world.set("PAGE_SIZE", "10");
+        world.mimecast.doubts(Doubts { order: Order::Arrival, ..Doubts::default() });
+        let begin = now() - TimeDelta::minutes(30);
+        let time = if source == "url" { "date" } else { "viewed" };
+        let row = |n: i64, second: i64, came: i64| {
+            let at = begin + TimeDelta::seconds(second);
+            let row = format!(r#"{{"n":{n},"{time}":"{}"}}"#, at.format("%FT%T+0000"));
+            world.mimecast.push_late(source, at, begin + TimeDelta::seconds(came), &row);
+            row
+        };
+        // Two pages and a half; those that come first in the list, from whichever end, are sorted by time.
+        let mut lines: Vec<String> = (0..25).map(|n| row(n, 20 * n, 20 * n)).collect();
+        // By its time among these, and at the other end of the list.
+        let (second, came) = if source == "url" { (50, 600) } else { (470, 0) };
+        lines.push(row(25, second, came));
+        let answer = world.run(source).await;
+        assert_eq!(counts(&answer), json!(["caught_up", 26, 0, 0]), "{answer}");
+        world.assert_delivered(&expected(if source == "url" { URL } else { VIEW }, lines));
+    }))
+    .await;
 }
 
 // A7

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use fastrand::Rng;
-use simulator::mimecast::{DatesWithToken, Doubts, LastPage, Totals};
+use simulator::mimecast::{DatesWithToken, Doubts, LastPage, Order, Totals};
 
 use crate::plan::pick;
 
@@ -33,9 +33,13 @@ impl Upstream {
         }
         let once_in = |rng: &mut Rng, of: u8| rng.u8(..of) == 0;
         let rate = |rng: &mut Rng| *pick(rng, &[0.0, 0.0, 0.05, 0.3]);
+        let totals = totals(rng);
+        // Not with totals that are wrong now and then too: nothing would tell any more what a sorted page leaves out.
+        let by_arrival = once_in(rng, 4) && !matches!(totals, Totals::Off(_));
         let windows = Self {
             doubts: Doubts {
-                totals: totals(rng),
+                totals,
+                order: if by_arrival { Order::Arrival } else { Order::Time },
                 last_page: last_page(rng),
                 page_cap: page_cap(rng),
                 ..Doubts::default()
@@ -72,7 +76,7 @@ impl Upstream {
     /// In a few words; nothing in a calm world.
     pub fn shown(&self) -> String {
         let Doubts { end_required, dates_with_token, sealed_tokens, dead_tokens_caught_up, .. } = self.doubts;
-        let Doubts { totals, last_page, page_cap, .. } = &self.doubts;
+        let Doubts { totals, order, last_page, page_cap, .. } = &self.doubts;
         let words = [
             (end_required, "end required".to_owned()),
             (dates_with_token != DatesWithToken::Allowed, format!("dates with token {dates_with_token:?}")),
@@ -82,6 +86,7 @@ impl Upstream {
             (self.forms > 0.0, format!("forms of tokens {}", self.forms)),
             (self.hiding, "hidden files".to_owned()),
             (*totals != Totals::Right, format!("totals {totals:?}")),
+            (*order != Order::Time, "lists by arrival".to_owned()),
             (*last_page != LastPage::Ends, format!("last page {last_page:?}")),
             (page_cap.is_some(), format!("pages of at most {}", page_cap.unwrap_or_default())),
             (self.between > 0.0, format!("pages of something in between {}", self.between)),

@@ -26,7 +26,7 @@ use axum::http;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub use doubts::{DatesWithToken, Doubts, LastPage, Totals};
+pub use doubts::{DatesWithToken, Doubts, LastPage, Order, Totals};
 pub use faults::{Fault, FaultKind};
 pub use feed::stix_objects;
 pub use siem::{SiemFormat, SiemMode};

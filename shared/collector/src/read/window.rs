@@ -1,9 +1,9 @@
 //! Reads a log by time, slice by slice. A slice is one answer: it counts only when all of its rows came at once.
 //!
 //! Lists are paged by offset, so a row that comes or goes while a list is paged moves others past the reader. A slice whose
-//! rows do not fit into one answer is therefore cut, not paged, and nothing of it is kept: no token, no half-read window.
-//! `answer` says what came of a slice, `second` pages a single second that has more rows than a page, `rows` tells the new
-//! ones.
+//! rows do not fit into one answer is therefore read in shorter ones, not paged: no token and no half-read window is kept.
+//! `answer` says what came of a slice, `split` makes two of one that has little more than fits, `second` pages a single second
+//! that has more rows than a page, `rows` tells the new ones.
 //!
 //! Slices are half-open and end a settle lag behind the server's clock. Those ahead are asked for side by side and taken in
 //! order. What is behind is read again when it is `OVERLAP` old, for rows that came late.
@@ -11,14 +11,14 @@
 mod answer;
 mod rows;
 mod second;
+mod split;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
-use mimecast::{Error as Upstream, Page};
+use mimecast::Error as Upstream;
 
-use super::ahead::Ahead;
 use super::portion::Portion;
 use super::task::Task;
 use crate::Error;
@@ -27,7 +27,7 @@ use crate::outbox::Outbox;
 use crate::seen::Seen;
 use crate::source::Window;
 use crate::state::{Late, State, Windows};
-use answer::{First, Outcome};
+use answer::{Answer, Asked, Outcome};
 pub(crate) use rows::{judge, time};
 
 /// The longest slice: bounds what one answer says nothing about.
@@ -47,11 +47,15 @@ const WIDEST: usize = 16;
 /// Bytes of answers that may be under way at once.
 const BYTES_AHEAD: usize = 12_000_000;
 /// How full a slice is aimed to be, in percent of a page: a fuller one overflows more often, and that costs a request.
-const AIM: i64 = 80;
+const AIM: i64 = 85;
 /// So many requests for reading again are worth it in every run.
 const MANY: i64 = 40;
-/// The most that a slice which overflows is divided by at once.
+/// The most that the length of a slice is divided by at once.
 const STEP: i64 = 16;
+/// And multiplied by.
+const GROWTH: i64 = 4;
+/// Below so many seconds one more makes a difference.
+const SHORT: i64 = 30;
 
 /// Reads all that has settled.
 pub(super) async fn read(task: &Task<'_>, spec: &Window, state: &State, outbox: &Outbox) -> Result<(), Error> {
@@ -68,6 +72,7 @@ pub(super) async fn read(task: &Task<'_>, spec: &Window, state: &State, outbox: 
         waits: 0,
         size: None,
         heard: false,
+        doubts: false,
         contradictions: 0,
         again_to: DateTime::UNIX_EPOCH,
         again: 0,
@@ -104,6 +109,8 @@ struct Reader<'a> {
     size: Option<usize>,
     /// The server has answered in this run, so its time is known.
     heard: bool,
+    /// A list was not sorted by time, or a total was not right.
+    doubts: bool,
     /// How often a total has said more than came, also when asked again.
     contradictions: u32,
     /// Slices asked for that begin before this instant are counted: what reading again costs.
@@ -189,12 +196,13 @@ impl Reader<'_> {
 
     /// Reads `[from, to)`.
     async fn slices(&mut self, (from, to): Slice) -> Result<(), Error> {
-        let mut ahead: VecDeque<(Slice, Ahead<Result<Page, Upstream>>)> = VecDeque::new();
-        let mut next = from;
+        let mut ahead: VecDeque<(Slice, Asked)> = VecDeque::new();
+        let (mut next, mut parts) = (from, 0_usize);
         loop {
             // With a clock of ours that runs ahead, `to` was in the server's future.
             let to = if self.heard { to.min(self.settled()) } else { to };
-            while ahead.len() < self.width && next < to {
+            // Not while parts of a burst wait, whose short length says nothing about what comes behind them.
+            while parts == 0 && ahead.len() < self.width && next < to {
                 let slice = (next, to.min(next + TimeDelta::seconds(self.span())));
                 ahead.push_back((slice, self.ask(slice, None)));
                 next = slice.1;
@@ -206,36 +214,40 @@ impl Reader<'_> {
                 }
                 return Ok(());
             };
+            parts = parts.saturating_sub(1);
             self.again += i64::from(slice.0 < self.again_to);
             let answer = answer.await;
             if self.is_in_the_future(slice, &answer) {
                 next = slice.0;
                 continue;
             }
-            let at = answer.as_ref().map_or_else(|_| self.task.client.now(), |page| page.at);
             let seconds = (slice.1 - slice.0).num_seconds();
             match self.outcome(slice, answer).await? {
-                Outcome::Whole(rows) => self.whole(slice, at, &rows).await?,
-                Outcome::More(first) if seconds == 1 => self.second(slice, at, first).await?,
+                Outcome::Whole(answer) => self.whole(slice, &answer).await?,
+                Outcome::More(first) if seconds == 1 => self.second(slice, first).await?,
                 Outcome::Broken(raw, reason) if seconds == 1 => self.broken_second(slice, raw, reason).await?,
-                // Little more than fits: two halves take its place, and what is ahead stays.
-                Outcome::More(First { total: Some(total), rows, .. }) if total <= 2 * self.size() as u64 => {
-                    self.shown(slice, &rows).await?;
-                    let middle = slice.0 + TimeDelta::seconds(seconds / 2);
-                    for half in [(middle, slice.1), (slice.0, middle)] {
-                        ahead.push_front((half, self.ask(half, None)));
+                Outcome::More(first) => match self.split(slice, &first).await? {
+                    Some([earlier, later]) => {
+                        ahead.push_front(later);
+                        ahead.push_front(earlier);
+                        parts += 2;
+                        self.windows.span = first.total.map(|total| per_slice(seconds, self.size(), total).max(1));
+                        if first.total > Some(2 * self.size() as u64) {
+                            self.width = 1;
+                        }
                     }
-                }
-                // What is ahead was planned with a wrong idea of how much there is.
-                Outcome::More(First { total, rows, .. }) => {
-                    let fits = total.map_or(seconds / 2, |total| per_slice(seconds, self.size(), total));
-                    // Not all at once: a total may be far too high.
-                    self.windows.span = Some(fits.clamp(1.max(seconds / STEP), seconds / 2));
-                    self.shown(slice, &rows).await?;
-                    ahead.clear();
-                    self.width = 1;
-                    next = slice.0;
-                }
+                    // What is ahead was planned with a wrong idea of how much there is.
+                    None => {
+                        let Answer { total, rows, .. } = first;
+                        let fits = total.map_or(seconds / 2, |total| per_slice(seconds, self.size(), total));
+                        // Not all at once: a total may be far too high.
+                        self.windows.span = Some(fits.clamp(1.max(seconds / STEP), seconds / 2));
+                        self.shown(slice, &rows).await?;
+                        ahead.clear();
+                        (self.width, parts) = (1, 0);
+                        next = slice.0;
+                    }
+                },
                 Outcome::Broken(_, reason) => {
                     tracing::warn!(%reason, from = %slice.0, to = %slice.1, "broken answer, reading a smaller slice");
                     self.outbox.stuck(Some(format!("{}: {reason}", self.spec.path))).await;
@@ -243,7 +255,7 @@ impl Reader<'_> {
                     self.windows.span = Some(seconds / 2);
                     self.note().await;
                     ahead.clear();
-                    self.width = 1;
+                    (self.width, parts) = (1, 0);
                     next = slice.0;
                 }
             }
@@ -252,7 +264,7 @@ impl Reader<'_> {
 
     /// Learns what an answer tells of the server's clock and patience. Whether its slice ended in the server's future, which
     /// some servers refuse: our clock was ahead.
-    fn is_in_the_future(&mut self, slice: Slice, answer: &Result<Page, Upstream>) -> bool {
+    fn is_in_the_future(&mut self, slice: Slice, answer: &Result<Answer, Upstream>) -> bool {
         let waits = self.task.client.calls().rate_limit_waits();
         if waits > std::mem::replace(&mut self.waits, waits) {
             self.width = 1;
@@ -266,15 +278,19 @@ impl Reader<'_> {
     }
 
     /// Takes a slice of which all rows are there.
-    async fn whole(&mut self, slice: Slice, at: DateTime<Utc>, rows: &[Bytes]) -> Result<(), Error> {
+    async fn whole(&mut self, slice: Slice, Answer { rows, total, at, .. }: &Answer) -> Result<(), Error> {
+        self.doubts |= total.is_some_and(|total| total != rows.len() as u64);
         let seconds = (slice.1 - slice.0).num_seconds();
         let (count, size) = (rows.len() as u64, self.size());
-        // A nearly empty slice says little but that it may be longer.
+        // Where the API counts the end in, a slice of few seconds has the rows of one more.
+        let ends_in = |row: &Bytes| time(self.spec, row).is_some_and(|time| time >= slice.1);
+        let more = i64::from(seconds < SHORT && [rows.first(), rows.last()].into_iter().flatten().any(ends_in));
+        let most = GROWTH * seconds;
+        let fits = if count == 0 { most } else { (per_slice(seconds + more, size, count) - more).min(most) };
+        // A nearly empty slice says little but that the next may be longer, also than others that are under way. Else half-way,
+        // as rows come in clumps and no slice is like the one before.
         let is_sparse = count * 3 < size as u64;
-        let fits = match is_sparse {
-            true => self.span().max(2 * seconds),
-            false => per_slice(seconds, size, count).min(2 * seconds),
-        };
+        let fits = if is_sparse { fits.max(self.span()) } else { (fits + self.span() + 1) / 2 };
         self.windows.span = Some(fits.clamp(1, LONGEST.num_seconds()));
         self.windows.readable = Some(slice.0);
         let bytes: usize = rows.iter().map(Bytes::len).sum();
@@ -284,7 +300,7 @@ impl Reader<'_> {
         let wider = if is_short { 1 } else { self.width + 1 };
         self.width = wider.min(WIDEST).min(BYTES_AHEAD / bytes.max(1)).max(1);
         let portion = self.judged(slice, rows, true).await?;
-        self.closed(slice, at, &portion);
+        self.closed(slice, *at, &portion);
         self.outbox.stuck(None).await;
         self.take(portion).await;
         Ok(())
@@ -376,6 +392,6 @@ fn gap(from: DateTime<Utc>, to: DateTime<Utc>) -> Gap {
 
 /// Seconds in which about as many rows come as a slice should have, where `rows` came in `seconds`.
 fn per_slice(seconds: i64, size: usize, rows: u64) -> i64 {
-    let (size, rows) = (i64::try_from(size).unwrap_or(i64::MAX), i64::try_from(rows).unwrap_or(i64::MAX));
-    seconds.saturating_mul(size).saturating_mul(AIM) / rows.max(1).saturating_mul(100)
+    let aim = i64::try_from(size).unwrap_or(i64::MAX).saturating_mul(AIM);
+    seconds.saturating_mul(aim) / i64::try_from(rows).unwrap_or(i64::MAX).saturating_mul(100).max(1)
 }

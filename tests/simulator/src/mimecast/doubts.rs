@@ -20,6 +20,8 @@ pub struct Doubts {
     pub dead_tokens_caught_up: Option<bool>,
     /// Window sources: what `totalCount` says.
     pub totals: Totals,
+    /// Window sources: what their lists are sorted by.
+    pub order: Order,
     /// Window sources: whether the last page has a `next`.
     pub last_page: LastPage,
     /// Window sources: no page has more rows than this, whatever is asked for.
@@ -56,6 +58,16 @@ pub enum Totals {
     Text,
     /// Right, but 1 where the window has no rows.
     NeverZero,
+}
+
+/// The order of the window sources' lists, which is turned round where the newest comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Order {
+    /// By the rows' time.
+    #[default]
+    Time,
+    /// By when the rows could first be seen.
+    Arrival,
 }
 
 /// What comes with the last page of a window.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::Answer;
 use super::auth::Version;
-use super::doubts::{LastPage, Totals};
+use super::doubts::{LastPage, Order, Totals};
 use super::envelope::{self, Envelope};
 use super::faults::FaultKind;
 use super::server::Call;
@@ -116,9 +116,17 @@ pub(super) fn page(state: &mut State, call: &Call, window: &Window, version: Ver
     let doubts = &state.doubts;
     let place = place(state, &request, &about)?;
     let offset = if doubts.stuck_pages { 0 } else { place.offset };
-    let forward: &mut dyn Iterator<Item = &Row> = &mut rows.iter().filter(visible);
-    let backward: &mut dyn Iterator<Item = &Row> = &mut rows.iter().rev().filter(visible);
-    let ordered = if oldest_first { forward } else { backward };
+    let mut arrived: Vec<&Row> = Vec::new();
+    if doubts.order == Order::Arrival {
+        arrived.extend(rows.iter().filter(visible));
+        arrived.sort_by_key(|row| row.visible_at);
+    }
+    let ordered: &mut dyn Iterator<Item = &Row> = match (doubts.order, oldest_first) {
+        (Order::Time, true) => &mut rows.iter().filter(visible),
+        (Order::Time, false) => &mut rows.iter().rev().filter(visible),
+        (Order::Arrival, true) => &mut arrived.into_iter(),
+        (Order::Arrival, false) => &mut arrived.into_iter().rev(),
+    };
     let size = doubts.page_cap.map_or(request.page_size, |cap| cap.min(request.page_size));
     let page: Vec<&[u8]> = ordered.skip(offset).take(size).map(|row| row.bytes.as_ref()).collect();
 

@@ -19,26 +19,32 @@ const LARGEST_PAGE_SIZE: u32 = 500;
 /// After so many in a run nobody asks again for the sake of a total.
 const CONTRADICTIONS: u32 = 3;
 
-/// A page that does not hold all rows of its slice.
-pub(super) struct First {
+/// One page of a slice.
+pub(super) struct Answer {
     pub rows: Vec<Bytes>,
-    /// How many the slice has in all, where the server tells.
+    /// How many rows the slice has in all, where the server tells.
     pub total: Option<u64>,
+    /// The token of the page after it.
     pub next: Option<String>,
+    /// The server's time when it answered.
+    pub at: DateTime<Utc>,
 }
+
+/// An answer under way.
+pub(super) type Asked = Ahead<Result<Answer, Upstream>>;
 
 /// What one answer says of its slice.
 pub(super) enum Outcome {
     /// These are all of its rows.
-    Whole(Vec<Bytes>),
+    Whole(Answer),
     /// There are more.
-    More(First),
+    More(Answer),
     Broken(Bytes, String),
 }
 
 impl Reader<'_> {
     /// What an answer to a slice says. Asks once more where `totalCount` contradicts the rows.
-    pub(super) async fn outcome(&mut self, slice: Slice, answer: Result<Page, Upstream>) -> Result<Outcome, Error> {
+    pub(super) async fn outcome(&mut self, slice: Slice, answer: Result<Answer, Upstream>) -> Result<Outcome, Error> {
         let first = match self.page(answer)? {
             Ok(page) => page,
             Err(broken) => return Ok(broken),
@@ -48,7 +54,7 @@ impl Reader<'_> {
         }
         let contradicts = first.total.is_some_and(|total| total > first.rows.len() as u64);
         if !contradicts || self.contradictions >= CONTRADICTIONS {
-            return Ok(Outcome::Whole(first.rows));
+            return Ok(Outcome::Whole(first));
         }
         let again = match self.page(self.ask(slice, None).await)? {
             Ok(page) => page,
@@ -65,27 +71,27 @@ impl Reader<'_> {
             let text = format!("{path}: totalCount says {total} rows from {from} on, but {came} came, twice: going on");
             self.outbox.warn(text).await;
         }
-        Ok(Outcome::Whole(best.rows))
+        Ok(Outcome::Whole(best))
     }
 
     /// The page in an answer, or that it is broken.
-    pub(super) fn page(&self, answer: Result<Page, Upstream>) -> Result<Result<First, Outcome>, Error> {
-        match answer.and_then(|page| page.envelope.rows(self.spec.rows).map(|rows| (page.envelope, rows))) {
-            Ok((envelope, rows)) => Ok(Ok(First { rows, total: envelope.total, next: envelope.next })),
+    pub(super) fn page(&self, answer: Result<Answer, Upstream>) -> Result<Result<Answer, Outcome>, Error> {
+        match answer {
+            Ok(page) => Ok(Ok(page)),
             Err(Upstream::Unreadable { raw, reason }) => Ok(Err(Outcome::Broken(raw, reason))),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Whether a page has all rows of its slice.
-    async fn is_whole(&mut self, slice: Slice, page: &First) -> Result<bool, Error> {
+    async fn is_whole(&mut self, slice: Slice, page: &Answer) -> Result<bool, Error> {
         let Some(token) = &page.next else { return Ok(true) };
         if page.rows.len() >= self.size() && page.total != Some(page.rows.len() as u64) {
             return Ok(false);
         }
         // All rows or few, and a token all the same: a last page may have one, or the server has pages of its own size.
-        match self.ask(slice, Some(token)).await.and_then(|page| page.envelope.rows(self.spec.rows)) {
-            Ok(more) if more.is_empty() => Ok(true),
+        match self.ask(slice, Some(token)).await {
+            Ok(more) if more.rows.is_empty() => Ok(true),
             Err(error) if leads_nowhere(&error) => Ok(true),
             Ok(_) | Err(Upstream::Unreadable { .. }) => {
                 self.size = Some(page.rows.len()).filter(|size| *size > 0).or(self.size);
@@ -115,10 +121,7 @@ impl Reader<'_> {
     }
 
     async fn any_other_is_readable(&self, slice: Slice) -> Result<bool, Error> {
-        let before = [1, 60, 3600].map(|seconds| Some(slice.0 - TimeDelta::seconds(seconds)));
-        let probes = [self.windows.readable, Some(slice.1 + SECOND)].into_iter().chain(before);
-        let others = probes.flatten().filter(|from: &DateTime<Utc>| *from != slice.0);
-        for from in others {
+        for from in self.others(slice) {
             match self.page(self.ask((from, from + SECOND), None).await)? {
                 Ok(_) => return Ok(true),
                 Err(_) => tracing::warn!(%from, "another second is broken too"),
@@ -127,8 +130,15 @@ impl Reader<'_> {
         Ok(false)
     }
 
+    /// Seconds to compare that of `slice` with: the one that could be read last, and some around.
+    pub(super) fn others(&self, slice: Slice) -> impl Iterator<Item = DateTime<Utc>> + use<> {
+        let before = [1, 60, 3600].map(|seconds| Some(slice.0 - TimeDelta::seconds(seconds)));
+        let others = [self.windows.readable, Some(slice.1 + SECOND)].into_iter().chain(before);
+        others.flatten().filter(move |from| *from != slice.0)
+    }
+
     /// Asks for a slice, or with `token` for what follows in it.
-    pub(super) fn ask(&self, slice: Slice, token: Option<&str>) -> Ahead<Result<Page, Upstream>> {
+    pub(super) fn ask(&self, slice: Slice, token: Option<&str>) -> Asked {
         let size = self.page_size();
         let pagination = match token {
             Some(token) => json!({"pageSize": size, "pageToken": token}),
@@ -140,8 +150,11 @@ impl Reader<'_> {
         let body = format!(
             r#"{{"meta":{{"pagination":{pagination}}},"data":[{{"{from}":"{begin}","{to}":"{end}"{comma}{filter}}}]}}"#
         );
-        let (client, path, until) = (self.task.client.clone(), self.spec.path, self.task.until);
-        Ahead::start(async move { client.page(path, &body, until).await })
+        let (client, path, rows, until) = (self.task.client.clone(), self.spec.path, self.spec.rows, self.task.until);
+        Ahead::start(async move {
+            let Page { envelope, at } = client.page(path, &body, until).await?;
+            Ok(Answer { rows: envelope.rows(rows)?, total: envelope.total, next: envelope.next, at })
+        })
     }
 
     fn page_size(&self) -> u32 {
@@ -154,7 +167,8 @@ impl Reader<'_> {
     }
 }
 
-/// Whether the answer to a page token says that there is no such page.
+/// Whether the answer to a page token says that there is no such page. What something in between answers in Mimecast's place
+/// does not: rows would be lost behind it.
 pub(super) fn leads_nowhere(error: &Upstream) -> bool {
-    matches!(error, Upstream::TokenRefused(_) | Upstream::BadRequest(_) | Upstream::Protocol(_))
+    matches!(error, Upstream::TokenRefused(_) | Upstream::BadRequest(_) | Upstream::NotFound(_))
 }

@@ -6,11 +6,10 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use mimecast::Error as Upstream;
 use mimecast::json::content_hash;
 
-use super::answer::{First, Outcome, leads_nowhere};
+use super::answer::{Answer, Outcome, leads_nowhere};
 use super::{Reader, SECOND, Slice};
 use crate::Error;
 use crate::outbox::BATCH_BYTES;
@@ -60,10 +59,12 @@ impl Reading {
 }
 
 impl Reader<'_> {
-    pub(super) async fn second(&mut self, slice: Slice, at: DateTime<Utc>, first: First) -> Result<(), Error> {
+    pub(super) async fn second(&mut self, slice: Slice, first: Answer) -> Result<(), Error> {
+        let at = first.at;
         let mut first = Some(first);
         let mut before: Option<Vec<u128>> = None;
         let mut reading = Reading::default();
+        let mut totals = HashSet::new();
         for number in 1..=READINGS {
             let page = match first.take() {
                 Some(page) => page,
@@ -76,7 +77,9 @@ impl Reader<'_> {
             reading = self.pages(slice, page).await?;
             let mut rows = reading.hashes.clone();
             rows.sort_unstable();
-            let is_same = before.as_ref() == Some(&rows) && !reading.is_cut();
+            totals.extend(reading.totals.iter().copied());
+            // The same rows under another total: it is the totals that are wrong, and nothing is cut off.
+            let is_same = before.as_ref() == Some(&rows) && (!reading.is_cut() || totals.len() > 1);
             if reading.agrees() || reading.broken.is_some() || is_same {
                 break;
             }
@@ -109,13 +112,20 @@ impl Reader<'_> {
         if self.contradictions > 0 {
             return Ok(true);
         }
-        let probe = self.windows.readable.unwrap_or(slice.1 + SECOND);
-        let page = self.page(self.ask((probe, probe + SECOND), None).await)?;
-        Ok(page.is_ok_and(|page| page.rows.len() < self.size() && page.total > Some(page.rows.len() as u64)))
+        for from in self.others(slice) {
+            let page = self.page(self.ask((from, from + SECOND), None).await)?;
+            // A full page says nothing: there may be more.
+            if let Ok(page) = page
+                && page.rows.len() < self.size()
+            {
+                return Ok(page.total > Some(page.rows.len() as u64));
+            }
+        }
+        Ok(false)
     }
 
     /// Follows the pages of a second to their end.
-    async fn pages(&mut self, slice: Slice, mut page: First) -> Result<Reading, Error> {
+    async fn pages(&mut self, slice: Slice, mut page: Answer) -> Result<Reading, Error> {
         let mut reading = Reading::default();
         let (mut tokens, mut last, mut empty, mut repeated) = (HashSet::new(), Vec::new(), 0, 0);
         for _ in 0..PAGES {
