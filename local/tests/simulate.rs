@@ -64,6 +64,7 @@ impl Running {
         });
         let config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
+            .http_client(aws_smithy_http_client::Builder::new().build_http())
             .region(Region::new(self.environment["AWS_REGION"].clone()))
             .credentials_provider(Credentials::new("simulated", "simulated", None, None, "test"))
             .endpoint_url(&self.environment["AWS_ENDPOINT_URL"])

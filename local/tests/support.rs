@@ -32,6 +32,7 @@ fn start() -> (Embedded, Aws) {
 
 async fn config(aws: &Aws) -> SdkConfig {
     aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
         .region(Region::from_static("eu-west-1"))
         .credentials_provider(Credentials::new("test", "test", None, None, "test"))
         .endpoint_url(aws.url())

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[allow(dead_code)]
+#[path = "../../shared/devo/tests/support/mod.rs"]
+mod receiver;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -13,6 +16,7 @@ mod economy;
 mod field_cases;
 mod hostile;
 mod house;
+mod https;
 mod incremental;
 mod regressions;
 mod replay;

@@ -22,7 +22,7 @@ STREAM = "shared/collector/src/read/stream.rs"
 LINKS = "shared/collector/src/read/stream/links.rs"
 ANSWERS = "shared/collector/src/read/stream/answers.rs"
 FILE = "shared/collector/src/read/file.rs"
-CLIENT = "shared/mimecast/src/client.rs"
+HTTPS = "shared/https/src/lib.rs"
 LISTING = "shared/mimecast/src/listing.rs"
 READ_ERROR = "shared/mimecast/src/error.rs"
 
@@ -87,6 +87,6 @@ MUTATIONS = [
      DIRECTORY, "a_temporary_directory_that_takes_nothing_makes_no_file_a_broken_one"),
     ("a listing without its list is an error", LISTING, "if has_value { Ok(listing) }", "if has_value || true { Ok(listing) }",
      MIMECAST, "listing::tests::an_answer_without_a_list_of_links_does_not_say_that_nothing_is_new"),
-    ("redirects are not followed", CLIENT, ".redirect(reqwest::redirect::Policy::none())",
-     ".redirect(reqwest::redirect::Policy::default())", FUNCTIONS, "hostile::a_redirect_to_another_host_gets_no_keys"),
+    ("redirects are not followed", HTTPS, ".redirect(Policy::none())", ".redirect(Policy::default())",
+     FUNCTIONS, "hostile::a_redirect_to_another_host_gets_no_keys"),
 ]

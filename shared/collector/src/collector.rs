@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, SdkConfig, retry::RetryConfig};
 use devo::Sink;
 use mimecast::{Client, Clock, Credentials};
 use secrecy::{ExposeSecret, SecretString};
@@ -18,7 +16,7 @@ use crate::invocation::Invocation;
 use crate::report::Report;
 use crate::run::Run;
 use crate::source::{Kind, Source};
-use crate::{Answer, Error, ErrorType, Secrets, Settings, Store};
+use crate::{Answer, Error, ErrorType, Secrets, Settings, Store, aws};
 
 /// The time a run takes at most when nobody gives it a deadline.
 const WITHOUT_DEADLINE: Duration = Duration::from_secs(5 * 60);
@@ -68,7 +66,7 @@ impl Collector {
 
     /// A collector with these settings, on AWS.
     pub async fn on_aws(settings: Settings) -> Self {
-        let config = aws().await;
+        let config = aws::config().await;
         let store = Store::new(aws_sdk_dynamodb::Client::new(&config), &settings.checkpoint_table);
         let secrets = Secrets::new(Some(aws_sdk_secretsmanager::Client::new(&config)));
         Self::new(settings, store, secrets, Clock::System)
@@ -224,22 +222,8 @@ impl Collector {
 impl Store {
     /// The table `table` on AWS, with the SDK's usual credentials and endpoints.
     pub async fn on_aws(table: &str) -> Self {
-        Self::new(aws_sdk_dynamodb::Client::new(&aws().await), table)
+        Self::new(aws_sdk_dynamodb::Client::new(&aws::config().await), table)
     }
-}
-
-/// What the AWS SDK finds in the environment.
-async fn aws() -> SdkConfig {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(Duration::from_secs(5))
-        .operation_timeout(Duration::from_secs(20))
-        .build();
-    aws_config::defaults(BehaviorVersion::v2026_01_12())
-        .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(6))
-        .load()
-        .await
 }
 
 /// The seven sources asked for by time, and SIEM 2.0 by days.

@@ -10,6 +10,7 @@
 //! Mimecast and Devo are spoken to by the crates `mimecast` and `devo`.
 
 mod answer;
+mod aws;
 mod collector;
 mod deliver;
 mod error;

@@ -108,6 +108,7 @@ mod tests {
     fn client(port: u16) -> Client {
         let config = aws_sdk_secretsmanager::Config::builder()
             .behavior_version(BehaviorVersion::latest())
+            .http_client(crate::aws::http_client())
             .region(Region::new("eu-west-1"))
             .credentials_provider(Credentials::new("AKID", "aws-s3cret", None, None, "test"))
             .endpoint_url(format!("http://127.0.0.1:{port}"))

@@ -20,7 +20,6 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use reqwest::{
     Client, Response, StatusCode, Url,
     header::{CONTENT_ENCODING, HeaderName, LOCATION, RETRY_AFTER},
-    redirect, tls,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
@@ -28,7 +27,6 @@ use tokio::time::Instant;
 use crate::{
     Batch, Credentials, Delivery, Error, Network, Options, Refused,
     retry::{Pace, Setback, retry},
-    transport::CONNECT,
 };
 
 /// The most a request holds before compression, in bytes. Devo allows 32 MB and does not say whether before or after.
@@ -86,12 +84,7 @@ impl Http {
             segment("domain", domain.expose_secret())?,
             segment("host", &options.host)?,
         );
-        let mut client = Client::builder()
-            .user_agent(concat!("mimecast-devo/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .tls_version_min(tls::Version::TLS_1_2)
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(Duration::from_secs(20));
+        let mut client = https::builder().map_err(|error| Error::Configuration(error.to_string()))?;
         if plain {
             // A proxy of the environment would take the token off this machine in clear text.
             client = client.no_proxy();

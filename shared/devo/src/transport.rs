@@ -19,7 +19,7 @@ use tokio_rustls::{client::TlsStream, rustls};
 use crate::{Credentials, Error, tls::Tls};
 
 /// The longest time a connection may take, TLS handshake included.
-pub(crate) const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(10);
 const MAX_SHOWN: usize = 60;
 
 /// Where connections go: host, port, and whether by TLS.

@@ -82,14 +82,7 @@ impl Client {
     /// # Errors
     /// `Configuration`, where TLS cannot be set up on this machine.
     pub fn new(credentials: Credentials, base_url: String, clock: Clock) -> Result<Self, Error> {
-        let mut http = reqwest::Client::builder()
-            .user_agent(concat!("mimecast-devo/", env!("CARGO_PKG_VERSION")))
-            .tls_version_min(reqwest::tls::Version::TLS_1_2)
-            // A redirect could carry the credentials to another host.
-            .redirect(reqwest::redirect::Policy::none())
-            // Lambda freezes between runs, and a socket that was frozen is likely dead.
-            .pool_idle_timeout(Duration::from_secs(20))
-            .connect_timeout(Duration::from_secs(10));
+        let mut http = https::builder().map_err(|error| Error::Configuration(error.to_string()))?;
         if base_url.starts_with("http://") {
             // On loopback a proxy would only carry the keys away, in clear.
             http = http.no_proxy();

@@ -86,7 +86,7 @@ impl Authority {
     }
 
     /// Certificate and key, PEM.
-    fn issue(&self, params: CertificateParams) -> [String; 2] {
+    pub fn issue(&self, params: CertificateParams) -> [String; 2] {
         let key = KeyPair::generate().unwrap();
         [params.signed_by(&key, &self.0.1).unwrap().pem(), key.serialize_pem()]
     }
