@@ -4,7 +4,7 @@
 //! taken. <https://devodocs.atlassian.net/wiki/spaces/latest/pages/94658823>
 
 use std::{
-    io::{self, Write as _},
+    io::{self, BufWriter, Write as _},
     iter,
     net::IpAddr,
     sync::{
@@ -33,6 +33,8 @@ use crate::{
 const MAX_BYTES: usize = 8_000_000;
 /// The least that a request is cut down to where connections keep breaking, in bytes.
 const MIN_BYTES: usize = 64_000;
+/// How many bytes are compressed at once.
+const CHUNK: usize = 128_000;
 /// From this try on a broken connection makes the request smaller.
 const PATIENCE: u32 = 2;
 const PACE: Pace = Pace { tries: 6, base: Duration::from_millis(500) };
@@ -257,12 +259,13 @@ fn size(lines: &[Bytes]) -> usize {
 }
 
 fn gzip(lines: &[Bytes]) -> io::Result<Bytes> {
-    let mut body = GzEncoder::new(Vec::new(), Compression::fast());
+    // The encoder sets to work at each write, however small.
+    let mut body = BufWriter::with_capacity(CHUNK, GzEncoder::new(Vec::new(), Compression::fast()));
     for line in lines {
         body.write_all(line)?;
         body.write_all(b"\n")?;
     }
-    body.finish().map(Bytes::from)
+    body.into_inner()?.finish().map(Bytes::from)
 }
 
 /// One path segment, percent-encoded but for the unreserved characters of RFC 3986.

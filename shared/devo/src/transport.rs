@@ -3,16 +3,16 @@
 use std::{
     fs, io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use reqwest::Url;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
     task::yield_now,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{client::TlsStream, rustls};
 
@@ -20,6 +20,8 @@ use crate::{Credentials, Error, tls::Tls};
 
 /// The longest time a connection may take, TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long TCP's end is waited for after TLS' end.
+const LINGER: Duration = Duration::from_millis(100);
 const MAX_SHOWN: usize = 60;
 
 /// Where connections go: host, port, and whether by TLS.
@@ -141,27 +143,26 @@ impl Stream {
     /// Waits for the other side's end and reads all before it: unread bytes would turn our close into a reset, which drops what is
     /// on its way.
     ///
-    /// An end of TCP without TLS' close notify counts: many receivers send none.
+    /// An end of TCP without TLS' close notify counts: many receivers send none. So does a close notify that the end of TCP does
+    /// not follow.
     ///
     /// # Errors
     /// As [`Stream::silent`], the end excepted.
     pub async fn end(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| {
-            let mut space = [0; MAX_SHOWN];
-            let mut buffer = ReadBuf::new(&mut space);
-            let read = ready!(Pin::new(&mut *self).poll_read(cx, &mut buffer));
-            Poll::Ready(read.and_then(|()| match spoken(buffer.filled()) {
-                end if end.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
-                said => Err(said),
-            }))
-        })
-        .await
-        .or_else(|error| if error.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(error) })
+        to_end(self).await?;
+        if let Self::Tls(stream) = self {
+            // Only TCP's own end tells that all is acknowledged, and most often it comes with TLS' end.
+            let end = timeout(LINGER, to_end(stream.get_mut().0));
+            end.await.unwrap_or(Ok(()))?;
+        }
+        Ok(())
     }
 
     /// How many bytes the other side's kernel has not acknowledged, our end counting as one; `None` once the connection is over in order.
     ///
-    /// From `/proc/net/tcp`: the same number as the ioctl SIOCOUTQ, for which there is no safe function.
+    /// From `/proc/net/tcp`: the same number as the ioctl SIOCOUTQ, for which there is no safe function. Reading that table takes
+    /// milliseconds, so the socket is asked first: the kernel no longer knows the other side's address once both sides have ended
+    /// and all is acknowledged, or after a reset.
     ///
     /// # Errors
     /// The connection's own (reset), or that of reading `/proc` (not Linux).
@@ -170,9 +171,21 @@ impl Stream {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_ref().0,
         };
-        let queue = send_queue(socket)?;
-        // Asked for last: a socket that has just left the table may have left it by a reset.
+        let over = socket.peer_addr().is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
+        let queue = if over { None } else { send_queue(socket)? };
+        // Asked for last: a connection that is over may have ended by a reset.
         socket.take_error()?.map_or(Ok(queue), Err)
+    }
+}
+
+/// Reads until the other side's end, before which it should say nothing.
+async fn to_end(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    let mut space = [0; MAX_SHOWN];
+    match stream.read(&mut space).await {
+        Ok(0) => Ok(()),
+        Ok(count) => Err(spoken(&space[..count])),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

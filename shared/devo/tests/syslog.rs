@@ -233,6 +233,17 @@ async fn silence_is_no_acceptance() {
 }
 
 #[tokio::test]
+async fn the_end_of_tls_is_enough() {
+    for tls in [Tls::V12, Tls::V13] {
+        let receiver = Receiver::tls(How::EndTlsAlone, &Authority::new(), tls).await;
+        let sink = open(&receiver, &options());
+        let sent = lines(1_000, 300);
+        assert_complete(&send(&sink, &sent, later()).await, &[1_000]);
+        assert_eq!(events(&receiver.ended()[0].bytes, TABLE), sent);
+    }
+}
+
+#[tokio::test]
 async fn a_stalled_receiver_takes_no_memory_and_the_deadline_ends_it() {
     let resident = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();

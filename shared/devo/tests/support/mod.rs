@@ -36,6 +36,8 @@ pub enum How {
     CloseAfter(usize),
     /// Reads to the end and does not close.
     NeverClose,
+    /// Reads to the end and ends TLS, but not the connection under it.
+    EndTlsAlone,
     /// Reads nothing.
     Stall,
     /// Says something, reads to the end, closes.
@@ -233,7 +235,15 @@ impl Shared {
         let Some(tls) = tls else {
             return self.receive(socket, |socket| socket, [false, false]).await;
         };
-        let Ok(stream) = tls.accept(socket).await else { return };
+        let Ok(mut stream) = tls.accept(socket).await else { return };
+        if matches!(self.how, How::EndTlsAlone) {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.unwrap();
+            stream.get_mut().1.send_close_notify();
+            stream.flush().await.unwrap();
+            self.ended.lock().unwrap().push(Ended { bytes, orderly: true, resumed: false, client_certificate: true });
+            return sleep(Duration::from_secs(1_000)).await;
+        }
         let state = stream.get_ref().1;
         let told = [state.handshake_kind() == Some(HandshakeKind::Resumed), state.peer_certificates().is_some()];
         self.receive(stream, |stream| stream.get_ref().0, told).await;
