@@ -6,6 +6,7 @@ build no more than them.
 
 COLLECTOR = ["-p", "collector", "--lib"]
 MIMECAST = ["-p", "mimecast", "--lib"]
+SYSLOG = ["-p", "devo", "--test", "syslog"]
 DIRECTORY = ["-p", "mimecast", "--test", "temporary_directory"]
 FUNCTIONS = ["-p", "functions", "--test", "end_to_end"]
 SIMULATION = ["-p", "simulation", "--test", "slice"]
@@ -23,6 +24,7 @@ LINKS = "shared/collector/src/read/stream/links.rs"
 ANSWERS = "shared/collector/src/read/stream/answers.rs"
 FILE = "shared/collector/src/read/file.rs"
 HTTPS = "shared/https/src/lib.rs"
+TRANSPORT = "shared/devo/src/transport.rs"
 LISTING = "shared/mimecast/src/listing.rs"
 READ_ERROR = "shared/mimecast/src/error.rs"
 
@@ -89,4 +91,6 @@ MUTATIONS = [
      MIMECAST, "listing::tests::an_answer_without_a_list_of_links_does_not_say_that_nothing_is_new"),
     ("redirects are not followed", HTTPS, ".redirect(Policy::none())", ".redirect(Policy::default())",
      FUNCTIONS, "hostile::a_redirect_to_another_host_gets_no_keys"),
+    ("a reset is no orderly end", TRANSPORT, "socket.take_error()?.map_or(Ok(queue), Err)", "Ok(queue)",
+     SYSLOG, "an_end_that_a_reset_follows_is_no_acceptance"),
 ]

@@ -233,6 +233,18 @@ async fn silence_is_no_acceptance() {
 }
 
 #[tokio::test]
+async fn an_end_that_a_reset_follows_is_no_acceptance() {
+    for receiver in receivers(How::First(1, Box::new(How::EndThenReset(1)))).await {
+        let sink = open(&receiver, &options());
+        // More than the receiver's kernel takes unread, less than ours keeps for it.
+        let sent = lines(700, 1_000);
+        assert_complete(&send(&sink, &sent, later()).await, &[700]);
+        let orderly = receiver.ended().into_iter().filter(|one| one.orderly);
+        assert_eq!(orderly.flat_map(|one| events(&one.bytes, TABLE)).collect::<Vec<_>>(), sent);
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_tls_is_enough() {
     for tls in [Tls::V12, Tls::V13] {
         let receiver = Receiver::tls(How::EndTlsAlone, &Authority::new(), tls).await;

@@ -34,6 +34,8 @@ pub enum How {
     ResetAfter(usize),
     /// Reads so many bytes, then closes in order.
     CloseAfter(usize),
+    /// Reads so many bytes, ends in order after a while, and resets with the rest unread after another.
+    EndThenReset(usize),
     /// Reads to the end and does not close.
     NeverClose,
     /// Reads to the end and ends TLS, but not the connection under it.
@@ -296,6 +298,13 @@ impl Shared {
                     break;
                 }
                 How::CloseAfter(limit) if bytes.len() >= limit => break,
+                How::EndThenReset(limit) if bytes.len() >= limit => {
+                    sleep(Duration::from_millis(300)).await;
+                    stream.shutdown().await.unwrap();
+                    sleep(Duration::from_millis(300)).await;
+                    socket(&stream).set_zero_linger().unwrap();
+                    break;
+                }
                 _ => {}
             }
         }
