@@ -49,6 +49,18 @@ def lines():
     for name, event in events.items():
         seed("compaction", name, event)
         seed("dedup", name, event)
+    compact = {
+        "event": r'{"type":"av","n":[12,-0.5e+1,true,null],"o":{"a":"\u00e9\\"},"a":"second \ud800"}',
+        "text": '{"\u00e9":"\U0001f600 \u2028, and more of it","":"\x7f","a":""}',
+        "escaped-key": r'{"\u0061":1,"a":2}',
+        "words": '{"a":[true,false,null,{},[]],"type":0}',
+        "zero": '{"a":00}',
+        "space": '{"a":"a b", "type":1}',
+        "control-behind-a-word": '{"a":"12345678!#\x1f"}',
+        "half-a-character": b'{"a":"12345678\xc3"}',
+    }
+    for name, event in compact.items():
+        seed("plain", name, event)
     seed("ndjson", "lines", '{"a":1}\r\n\n  \t\n{"b": 2}\n[3]\n{"c":')
     seed("ndjson", "mark", b'\xef\xbb\xbf{"a":1}\n{"b":"\xff"}\n\0\n{"c":1}')
     seed("key_value", "lines", "datetime=2026-01-31T12:00:00+0000|aCode=x_1|acc=C0A0|Subject=\\re: a|b\\|e=\r\na=x=y\r=no\n")

@@ -5,12 +5,20 @@
 //! has its borders and is refused alone, by [`compact`]. What the members mean is left to `envelope` and the collector.
 
 mod hash;
+mod plain;
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::Bytes;
 use memchr::memchr2;
 use serde::de::IgnoredAny;
 
 pub use hash::content_hash;
+pub use plain::plain;
+
+/// Where in an event the values of some of its members lie, as sent.
+pub type Found<const N: usize> = [Option<Range<usize>>; N];
 
 /// JSON whose own level cannot be read: a bracket, comma, colon or value is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -221,6 +229,31 @@ impl Scan {
 /// # Errors
 /// The reason for a dead letter: not UTF-8, not valid JSON (a raw control character in a string is none), no object.
 pub fn compact(event: &Bytes) -> Result<Bytes, String> {
+    compact_with(event, []).map(|(line, _)| line)
+}
+
+/// [`compact`], and where in the line the values of these top-level members are, of each key the first.
+///
+/// # Errors
+/// As [`compact`].
+pub fn compact_with<const N: usize>(event: &Bytes, keys: [&str; N]) -> Result<(Bytes, Found<N>), String> {
+    if let Some(values) = plain(event, keys) {
+        return Ok((event.clone(), places(event, values)));
+    }
+    let line = compact_slowly(event)?;
+    let found = places(&line, find(&line, keys));
+    Ok((line, found))
+}
+
+/// Where in `line` these slices of it are.
+fn places<const N: usize>(line: &[u8], values: [Option<&[u8]>; N]) -> Found<N> {
+    values.map(|value| {
+        let start = value?.as_ptr().addr() - line.as_ptr().addr();
+        Some(start..start + value?.len())
+    })
+}
+
+fn compact_slowly(event: &Bytes) -> Result<Bytes, String> {
     let event = event.slice_ref(trim(event));
     // serde_json does not look at the encoding of a string that it ignores.
     let text = str::from_utf8(&event).map_err(|error| format!("not utf-8: {error}"))?;
@@ -259,11 +292,34 @@ fn next_space(json: &[u8], mut at: usize) -> Option<usize> {
 ///
 /// The first member with this key counts. `None`: absent, of another type, or a string that is no Unicode text.
 pub fn string_member(event: &[u8], key: &str) -> Option<String> {
-    let (_, value) = members(event).map_while(Result::ok).find(|(raw, _)| key_is(raw, key))?;
-    match value[0] {
-        b'"' => serde_json::from_slice(value).ok(),
-        b'-' | b'0'..=b'9' => String::from_utf8(value.to_vec()).ok(),
-        _ if value == b"true" || value == b"false" => String::from_utf8(value.to_vec()).ok(),
+    let [value] = find(event, [key]);
+    text(value?).map(Cow::into_owned)
+}
+
+/// The values, as sent, of these top-level members of what may be an event, of each key the first.
+pub fn find<'a, const N: usize>(event: &'a [u8], keys: [&str; N]) -> [Option<&'a [u8]>; N] {
+    let mut found = [None; N];
+    for (raw, value) in members(event).map_while(Result::ok) {
+        for (found, key) in found.iter_mut().zip(keys) {
+            if found.is_none() && key_is(raw, key) {
+                *found = Some(value);
+            }
+        }
+    }
+    found
+}
+
+/// The text of a value as sent: a string decoded, a number or boolean as written. `None`: of another type, or a string that is
+/// no Unicode text.
+pub fn text(value: &[u8]) -> Option<Cow<'_, str>> {
+    match value.first()? {
+        b'"' => match serde_json::from_slice(value) {
+            Ok(plain) => Some(Cow::Borrowed(plain)),
+            Err(_) => serde_json::from_slice(value).ok().map(Cow::Owned),
+        },
+        b'-' | b'0'..=b'9' => str::from_utf8(value).ok().map(Cow::Borrowed),
+        _ if value == b"true" => Some(Cow::Borrowed("true")),
+        _ if value == b"false" => Some(Cow::Borrowed("false")),
         _ => None,
     }
 }

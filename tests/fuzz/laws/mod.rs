@@ -16,8 +16,9 @@ pub mod relp;
 pub type Law = fn(&[u8]);
 
 /// All of them.
-pub const LAWS: [(&str, Law); 11] = [
+pub const LAWS: [(&str, Law); 12] = [
     ("compaction", json::compaction),
+    ("plain", json::plain),
     ("ndjson", pieces::ndjson),
     ("key_value", pieces::key_value),
     ("csv", pieces::csv),

@@ -27,16 +27,23 @@ const PORTION_BYTES: usize = 1_000_000;
 /// The most that is kept of a broken file or answer, in bytes: a dead letter is written from memory.
 const LARGEST_LETTER: u64 = 32 << 20;
 const UNKNOWN_FORMAT: &str = "unknown file format";
+/// The members of an event that are looked at.
+const KIND: [&str; 2] = ["type", "eventType"];
+const TIME: &str = "timestamp";
 
 /// A feed of a source, with what its files need to become events.
 pub(crate) struct Shelf<'a> {
     pub task: &'a Task<'a>,
     pub spec: &'a Stream,
     pub feed: &'a Feed,
-    tables: HashMap<String, (Arc<str>, Option<Arc<str>>)>,
+    /// By the log type as it is sent, quotes included: it is not decoded for each event.
+    tables: HashMap<Box<[u8]>, Table>,
     /// A run finds its place in a file again by its state; a replay has none, so it marks every line.
     pub replays: bool,
 }
+
+/// A table, and the log type where it is not a known one.
+type Table = (Arc<str>, Option<Arc<str>>);
 
 /// A file being read.
 pub(crate) struct File {
@@ -133,7 +140,7 @@ impl<'a> Shelf<'a> {
         let (from, mut bytes) = (file.place, 0);
         let by_file = self.spec.identity == Identity::File;
         while portion.events.len() + portion.rejected.len() < PORTION_LINES && bytes < PORTION_BYTES {
-            let Some(piece) = file.pieces.next()? else {
+            let Some((piece, [kind, other_kind, time])) = file.pieces.next_with([KIND[0], KIND[1], TIME])? else {
                 return Ok((file.place > from).then_some(portion));
             };
             file.place += 1;
@@ -153,10 +160,11 @@ impl<'a> Shelf<'a> {
                 portion.marks.push(verdict.mark);
             }
             match piece {
-                Piece::Event(line) if self.outside_backfill(&line) => {}
+                Piece::Event(line) if self.outside_backfill(time.map(|time| &line[time])) => {}
                 Piece::Event(line) => {
                     bytes += line.len() + 1;
-                    let (table, unknown_type) = self.table(&file.name, &line);
+                    let kinds = [kind, other_kind].map(|kind| kind.map(|kind| &line[kind]));
+                    let (table, unknown_type) = self.table_of(&file.name, kinds);
                     portion.events.push(Event { table, line, mark: verdict.mark, unknown_type });
                 }
                 Piece::Bad { raw, reason } => {
@@ -180,25 +188,43 @@ impl<'a> Shelf<'a> {
     }
 
     /// The table of an event: by the type in the file's name (1.0) or in the event (2.0).
-    pub fn table(&mut self, file: &str, event: &[u8]) -> (Arc<str>, Option<Arc<str>>) {
-        let kind = match &self.feed.ask {
-            _ if self.spec.types.is_empty() => String::new(),
-            Ask::File { .. } => file.split_once('_').map(|(kind, _)| kind).unwrap_or_default().to_owned(),
-            Ask::Links { kind, .. } => json::string_member(event, "type")
-                .or_else(|| json::string_member(event, "eventType"))
-                .unwrap_or_else(|| (*kind).to_owned()),
+    pub fn table(&mut self, file: &str, event: &[u8]) -> Table {
+        let kinds = match &self.feed.ask {
+            Ask::File { .. } => [None; 2],
+            Ask::Links { .. } => json::find(event, KIND),
         };
+        self.table_of(file, kinds)
+    }
+
+    /// The same, where the values of [`KIND`] are known as they are sent.
+    fn table_of(&mut self, file: &str, kinds: [Option<&[u8]>; 2]) -> Table {
+        let (kinds, given) = match &self.feed.ask {
+            _ if self.spec.types.is_empty() => ([None; 2], ""),
+            Ask::File { .. } => ([None; 2], file.split_once('_').map(|(kind, _)| kind).unwrap_or_default()),
+            Ask::Links { kind, .. } => (kinds, *kind),
+        };
+        for sent in kinds.into_iter().flatten() {
+            if let Some(table) = self.tables.get(sent) {
+                return table.clone();
+            }
+            if let Some(kind) = json::text(sent) {
+                return self.look_up(sent, &kind);
+            }
+        }
+        let known = self.tables.get(given.as_bytes()).cloned();
+        known.unwrap_or_else(|| self.look_up(given.as_bytes(), given))
+    }
+
+    fn look_up(&mut self, sent: &[u8], kind: &str) -> Table {
         let (task, spec) = (self.task, self.spec);
-        self.tables
-            .entry(kind)
-            .or_insert_with_key(|kind| {
-                if spec.types.is_empty() {
-                    return (task.table(task.source.table), None);
-                }
-                let (table, known) = typed_table(task.source.table, spec.types, kind);
-                (task.table(&table), (!known).then(|| kind.as_str().into()))
-            })
-            .clone()
+        let table = if spec.types.is_empty() {
+            (task.table(task.source.table), None)
+        } else {
+            let (table, known) = typed_table(task.source.table, spec.types, kind);
+            (task.table(&table), (!known).then(|| kind.into()))
+        };
+        self.tables.insert(sent.into(), table.clone());
+        table
     }
 
     /// A file, as dead letters name it for people.
@@ -215,9 +241,9 @@ impl<'a> Shelf<'a> {
     }
 
     /// A file's timestamp is in epoch milliseconds (2.0); a backfill asks for whole days and keeps its range.
-    fn outside_backfill(&self, event: &[u8]) -> bool {
+    fn outside_backfill(&self, timestamp: Option<&[u8]>) -> bool {
         let Some(range) = self.task.backfill else { return false };
-        let text = json::string_member(event, "timestamp").unwrap_or_default();
+        let text = timestamp.and_then(json::text).unwrap_or_default();
         let time = text.parse().ok().and_then(DateTime::from_timestamp_millis).or_else(|| parse_time(&text));
         time.is_some_and(|time| time < range.from || time >= range.to)
     }

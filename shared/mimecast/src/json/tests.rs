@@ -134,6 +134,76 @@ fn string_members_are_decoded_and_the_first_counts() {
     assert_eq!(string_member(b"[1]", "id"), None);
 }
 
+#[test]
+fn what_is_plain_is_told_with_its_members() {
+    let line = r#"{"x":{"id":"in\"ner","té":[]},"":"","id":"a\/\u00E9\ud800","id":"second","n":-1.50e+3,"t":true,"l":[1,[],{}]}"#;
+    let found = plain(line.as_bytes(), ["id", "n", "t", "absent", "l", ""]).unwrap();
+    let expected =
+        [Some(r#""a\/\u00E9\ud800""#), Some("-1.50e+3"), Some("true"), None, Some("[1,[],{}]"), Some(r#""""#)];
+    assert_eq!(found.map(|value| value.map(|value| str::from_utf8(value).unwrap())), expected);
+    assert_eq!(plain(b"{}", ["id"]), Some([None]));
+}
+
+#[test]
+fn what_is_not_plainly_an_event_is_not_plain() {
+    let doubtful: [&[u8]; 28] = [
+        b"",
+        b"[1]",
+        b" {}",
+        b"{} ",
+        b"{}{}",
+        b"{\"a\": 1}",
+        b"{\"a\":1 }",
+        b"{\"a\":1,}",
+        b"{\"a\":[1,]}",
+        b"{\"a\":[,1]}",
+        b"{\"a\"}",
+        b"{\"a\":}",
+        b"{\"a\":01}",
+        b"{\"a\":-}",
+        b"{\"a\":1.}",
+        b"{\"a\":.1}",
+        b"{\"a\":1e}",
+        b"{\"a\":nul}",
+        b"{\"a\":truee}",
+        b"{\"a\":1]",
+        b"{\"a\":\"12345678\x1f\"}",
+        b"{\"a\":\"\n\"}",
+        b"{\"a\":\"\\x\"}",
+        b"{\"a\":\"\\u12g4\"}",
+        b"{\"a\":\"\xff\"}",
+        b"{\"a\":\"12345678\xc3\"}",
+        b"{\"\\u0061\":1}",
+        b"{\"a\":\"b",
+    ];
+    for line in doubtful {
+        assert_eq!(plain(line, ["a"]), None, "{}", line.escape_ascii());
+    }
+    let nested = |depth| [b"{\"a\":".to_vec(), b"[".repeat(depth), b"]".repeat(depth), b"}".to_vec()].concat();
+    assert!(plain(&nested(64), []).is_some());
+    assert!(plain(&nested(65), []).is_none());
+}
+
+/// What the fast path says the slow path says too. Whether the fast path was taken.
+fn the_paths_agree(event: &[u8]) -> bool {
+    let event = Bytes::copy_from_slice(event);
+    let keys = ["a", "b", "\u{e9}", ""];
+    let slowly = compact_slowly(&event);
+    let values = plain(&event, keys);
+    if let Some(values) = values {
+        let line = slowly.as_ref().expect("taken, though it is no event");
+        assert_eq!((line.as_ptr(), line.len()), (event.as_ptr(), event.len()), "taken, though it is not compact");
+        assert_eq!(values, find(line, keys), "another member");
+    }
+    let (line, found) = compact_with(&event, keys).map_or((None, None), |(line, found)| (Some(line), Some(found)));
+    assert_eq!(line, slowly.ok());
+    if let (Some(line), Some(found)) = (line, found) {
+        let texts = found.map(|value| Some(text(&line[value?])?.into_owned()));
+        assert_eq!(texts, keys.map(|key| string_member(&line, key)));
+    }
+    values.is_some()
+}
+
 /// JSON as tokens: `None` marks where white space may be.
 type Tokens = Vec<Option<String>>;
 
@@ -181,6 +251,57 @@ fn print(tokens: &Tokens, spaces: &[String]) -> (String, String) {
     (spaced.collect(), tokens.iter().flatten().map(String::as_str).collect())
 }
 
+fn part() -> impl Strategy<Value = Vec<u8>> {
+    let texts = vec![
+        "\"",
+        "\\",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "0",
+        "-",
+        "1.5",
+        ".",
+        "e",
+        "E+1",
+        "true",
+        "false",
+        "null",
+        " ",
+        "\n",
+        "\0",
+        "\x1f",
+        "\x7f",
+        "a",
+        "\"a\":",
+        "\"b\":1,",
+        "\"\\u0061\":",
+        "\\u",
+        "\\ud83d",
+        "\\ude00",
+        "\\n",
+        "\\/",
+        "é",
+        "\u{2028}",
+        "😀",
+        "\"é\":\"",
+        "\"twelve bytes",
+        "0123456789abcdef",
+        "!!!!!!!#",
+        "######!!",
+        "",
+    ];
+    let bytes: Vec<&[u8]> = vec![b"\xff", b"\xc3", b"\xed\xa0\x80", b"\xf0\x9f", b"\x80\x22"];
+    prop_oneof![
+        8 => prop::sample::select(texts).prop_map(|part| part.as_bytes().to_vec()),
+        1 => prop::sample::select(bytes).prop_map(<[u8]>::to_vec),
+        1 => any::<u8>().prop_map(|byte| vec![byte]),
+    ]
+}
+
 fn spaces() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec("[ \t\r\n]{0,3}", 1..9)
 }
@@ -192,6 +313,34 @@ proptest! {
         let line = compacted(format!(" {spaced}\n").as_bytes()).unwrap();
         prop_assert_eq!(&line, &dense);
         prop_assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), serde_json::from_str::<Value>(&spaced).unwrap());
+    }
+
+    #[test]
+    fn every_compact_event_without_escapes_in_its_keys_is_plain(tokens in json_object()) {
+        let (_, dense) = print(&tokens, &[String::new()]);
+        let escaped_key = tokens.windows(3).any(|three| {
+            matches!(three, [Some(key), None, Some(colon)] if colon == ":" && key.contains('\\'))
+        });
+        prop_assert!(the_paths_agree(dense.as_bytes()) || escaped_key);
+    }
+
+    #[test]
+    fn the_fast_path_says_nothing_that_the_slow_path_does_not_say(
+        tokens in json_object(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..3_usize, part()), 0..4),
+    ) {
+        let mut event = print(&tokens, &[String::new()]).1.into_bytes();
+        for (at, removed, put) in changes {
+            let at = at.index(event.len() + 1);
+            let end = event.len().min(at + removed);
+            event.splice(at..end, put);
+        }
+        the_paths_agree(&event);
+    }
+
+    #[test]
+    fn the_paths_agree_on_what_events_are_made_of(parts in prop::collection::vec(part(), 0..12)) {
+        the_paths_agree(&[b"{\"a\":".to_vec(), parts.concat(), b"}".to_vec()].concat());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::io::{self, Read};
 
 use super::{Input, Piece};
-use crate::json::{self, Scan};
+use crate::json::{self, Found, Scan};
 
 pub(super) struct Array {
     key: &'static str,
@@ -57,11 +57,15 @@ impl Array {
 
     /// Whether the array begins in these first bytes of a document.
     pub(super) fn finds(mut self, head: &[u8]) -> bool {
-        self.next(&mut Input::new(head)).is_ok() && self.found
+        self.next(&mut Input::new(head), []).is_ok() && self.found
     }
 
-    pub(super) fn next<R: Read>(&mut self, input: &mut Input<R>) -> io::Result<Option<Piece>> {
-        match self.step(input) {
+    pub(super) fn next<R: Read, const N: usize>(
+        &mut self,
+        input: &mut Input<R>,
+        keys: [&str; N],
+    ) -> io::Result<Option<(Piece, Found<N>)>> {
+        match self.step(input, keys) {
             Ok(piece) => Ok(piece),
             Err(Stop::Io(error)) => Err(error),
             Err(Stop::Broken(expected)) => {
@@ -70,12 +74,16 @@ impl Array {
                 let at = input.offset() + self.at as u64;
                 let reason = format!("{fault}: {expected} expected at byte {at} of the file");
                 self.stage = Stage::Broken { reason, first: true };
-                self.next(input)
+                self.next(input, keys)
             }
         }
     }
 
-    fn step<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<Piece>, Stop> {
+    fn step<R: Read, const N: usize>(
+        &mut self,
+        input: &mut Input<R>,
+        keys: [&str; N],
+    ) -> Result<Option<(Piece, Found<N>)>, Stop> {
         loop {
             match &mut self.stage {
                 Stage::Start => match self.peek(input)? {
@@ -122,10 +130,8 @@ impl Array {
                         return Ok(Some(self.part(input)));
                     }
                     let raw = input.take(std::mem::take(&mut self.at));
-                    return Ok(Some(match json::compact(&raw) {
-                        Ok(event) => Piece::Event(event),
-                        Err(reason) => Piece::Bad { raw, reason },
-                    }));
+                    let event = json::compact_with(&raw, keys);
+                    return Ok(Some(Piece::of(raw, event)));
                 }
                 Stage::Long => {
                     if self.value(input)? {
@@ -142,7 +148,7 @@ impl Array {
                         return Ok(None);
                     }
                     *first = false;
-                    return Ok(Some(Piece::Bad { raw, reason: reason.clone() }));
+                    return Ok(Some(Piece::bad(raw, reason.clone())));
                 }
             }
         }
@@ -229,8 +235,8 @@ impl Array {
         input.consume(std::mem::take(&mut self.at));
     }
 
-    fn part<R: Read>(&mut self, input: &mut Input<R>) -> Piece {
+    fn part<R: Read, const N: usize>(&mut self, input: &mut Input<R>) -> (Piece, Found<N>) {
         let raw = input.take(std::mem::take(&mut self.at));
-        Piece::Bad { raw, reason: format!("part of an event longer than {} bytes", input.cap) }
+        Piece::bad(raw, format!("part of an event longer than {} bytes", input.cap))
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use memchr::{memchr, memchr2, memchr3};
 
 use super::{Input, Piece};
-use crate::json;
+use crate::json::{self, Found};
 
 /// The longest row with line ends in it: what is longer has a quote that nobody closes.
 const LONGEST_ROW: usize = 64 << 10;
@@ -34,15 +34,19 @@ impl Lines {
         }
     }
 
-    pub(super) fn next<R: Read>(&mut self, input: &mut Input<R>) -> io::Result<Option<Piece>> {
+    pub(super) fn next<R: Read, const N: usize>(
+        &mut self,
+        input: &mut Input<R>,
+        keys: [&str; N],
+    ) -> io::Result<Option<(Piece, Found<N>)>> {
         loop {
             let ended = self.line_end(input)?;
             if ended == Some(LineEnd::Byte)
-                && let Some((end, event)) = self.row_of_lines(input)?
+                && let Some((end, (event, found))) = self.row_of_lines(input, keys)?
             {
                 input.consume(end);
                 self.at = 0;
-                return Ok(Some(Piece::Event(event)));
+                return Ok(Some((Piece::Event(event), found)));
             }
             let raw = input.take(self.at);
             self.at = 0;
@@ -54,17 +58,13 @@ impl Lines {
             if was_long || self.long {
                 if !raw.is_empty() {
                     let reason = format!("part of a line longer than {} bytes", input.cap);
-                    return Ok(Some(Piece::Bad { raw, reason }));
+                    return Ok(Some(Piece::bad(raw, reason)));
                 }
             } else if !json::trim(&raw).is_empty() {
                 let raw = raw.slice_ref(raw.strip_suffix(b"\r").unwrap_or(&raw));
-                match self.row.event(&raw) {
-                    Ok(None) => {}
-                    Ok(Some(event)) => return Ok(Some(Piece::Event(event))),
-                    Err(reason) => {
-                        self.broke_off = ended == Some(LineEnd::File);
-                        return Ok(Some(Piece::Bad { raw, reason }));
-                    }
+                if let Some(event) = self.row.event(&raw, keys).transpose() {
+                    self.broke_off = event.is_err() && ended == Some(LineEnd::File);
+                    return Ok(Some(Piece::of(raw, event)));
                 }
             }
             if ended == Some(LineEnd::File) {
@@ -77,7 +77,11 @@ impl Lines {
     ///
     /// Any line may open a quote by mistake. So the row counts only when the quotes are closed as they should be and the fields
     /// agree with the header; else the line is judged alone, and so are those after it.
-    fn row_of_lines<R: Read>(&mut self, input: &mut Input<R>) -> io::Result<Option<(usize, Bytes)>> {
+    fn row_of_lines<R: Read, const N: usize>(
+        &mut self,
+        input: &mut Input<R>,
+        keys: [&str; N],
+    ) -> io::Result<Option<(usize, (Bytes, Found<N>))>> {
         let (Row::Csv { header: Some(header) }, false) = (&self.row, self.long) else { return Ok(None) };
         if row_end(&input.window()[..self.at]) != RowEnd::Open {
             return Ok(None);
@@ -91,7 +95,7 @@ impl Lines {
             RowEnd::At(end) if over || end < window.len() => end,
             _ => return Ok(None),
         };
-        Ok(fields(&window[..end]).and_then(|fields| csv(&header.keys, &fields)).ok().map(|event| (end, event)))
+        Ok(fields(&window[..end]).and_then(|fields| csv(&header.keys, &fields, keys)).ok().map(|event| (end, event)))
     }
 
     /// Moves `at` to the end of the line; `None`: the window is full before it.
@@ -136,12 +140,12 @@ pub(super) struct Header {
 }
 
 impl Row {
-    /// The line as an event; `None` where it is the header.
-    fn event(&mut self, line: &Bytes) -> Result<Option<Bytes>, String> {
+    /// The line as an event, and where in it these members are; `None` where it is the header.
+    fn event<const N: usize>(&mut self, line: &Bytes, keys: [&str; N]) -> Result<Option<(Bytes, Found<N>)>, String> {
         match self {
-            Self::Json => json::compact(line).map(Some),
-            Self::KeyValue => key_value(utf8(line)?).map(Some),
-            Self::Csv { header: Some(header) } => csv(&header.keys, &fields(line)?).map(Some),
+            Self::Json => json::compact_with(line, keys).map(Some),
+            Self::KeyValue => key_value(utf8(line)?, keys).map(Some),
+            Self::Csv { header: Some(header) } => csv(&header.keys, &fields(line)?, keys).map(Some),
             Self::Csv { header } => {
                 let header = header.insert(Header { line: line.clone(), keys: Vec::new() });
                 header.keys.extend(fields(line)?.iter().map(str::to_owned));
@@ -152,7 +156,7 @@ impl Row {
 }
 
 /// A pair without a key belongs to the value before it: that had a `|` in it.
-fn key_value(line: &str) -> Result<Bytes, String> {
+fn key_value<const N: usize>(line: &str, keys: [&str; N]) -> Result<(Bytes, Found<N>), String> {
     let mut pairs: Vec<(&str, usize, usize)> = Vec::new();
     let mut end = 0;
     for pair in line.split('|') {
@@ -164,14 +168,18 @@ fn key_value(line: &str) -> Result<Bytes, String> {
             _ => return Err("not key=value: the first pair has no key".into()),
         }
     }
-    object(pairs.into_iter().map(|(key, start, end)| (key, &line[start..end])))
+    object(pairs.into_iter().map(|(key, start, end)| (key, &line[start..end])), keys)
 }
 
-fn csv(header: &[String], row: &csv::StringRecord) -> Result<Bytes, String> {
+fn csv<const N: usize>(
+    header: &[String],
+    row: &csv::StringRecord,
+    keys: [&str; N],
+) -> Result<(Bytes, Found<N>), String> {
     if row.len() != header.len() {
         return Err(format!("{} fields where the header has {}", row.len(), header.len()));
     }
-    object(header.iter().map(String::as_str).zip(row))
+    object(header.iter().map(String::as_str).zip(row), keys)
 }
 
 #[derive(PartialEq)]
@@ -231,16 +239,23 @@ fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
     }
 }
 
-fn object<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Bytes, String> {
-    let mut event = Vec::new();
+fn object<'a, const N: usize>(
+    pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    keys: [&str; N],
+) -> Result<(Bytes, Found<N>), String> {
+    let (mut event, mut found) = (Vec::new(), [const { None }; N]);
     for (key, value) in pairs {
         event.push(if event.is_empty() { b'{' } else { b',' });
         serde_json::to_writer(&mut event, key).map_err(|error| error.to_string())?;
         event.push(b':');
+        let start = event.len();
         serde_json::to_writer(&mut event, value).map_err(|error| error.to_string())?;
+        for (found, _) in found.iter_mut().zip(keys).filter(|(found, wanted)| found.is_none() && *wanted == key) {
+            *found = Some(start..event.len());
+        }
     }
     event.push(b'}');
-    Ok(event.into())
+    Ok((event.into(), found))
 }
 
 fn utf8(line: &[u8]) -> Result<&str, String> {

@@ -14,7 +14,8 @@ use std::io::Read;
 use bytes::Bytes;
 use memchr::{memchr, memchr2};
 
-use crate::{ReadError, json};
+use crate::ReadError;
+use crate::json::{self, Found};
 use array::Array;
 use input::Input;
 use lines::{Lines, Row};
@@ -47,6 +48,20 @@ pub enum Format {
     KeyValue,
     /// Threat feed rows separated by `|`, with a header.
     Csv,
+}
+
+impl Piece {
+    /// What a piece of a file turned out to be.
+    fn of<const N: usize>(raw: Bytes, event: Result<(Bytes, Found<N>), String>) -> (Self, Found<N>) {
+        match event {
+            Ok((line, found)) => (Self::Event(line), found),
+            Err(reason) => Self::bad(raw, reason),
+        }
+    }
+
+    fn bad<const N: usize>(raw: Bytes, reason: String) -> (Self, Found<N>) {
+        (Self::Bad { raw, reason }, [const { None }; N])
+    }
 }
 
 impl Format {
@@ -108,14 +123,22 @@ impl<R: Read> Pieces<R> {
     /// The reader's own, after all pieces before it: `Broken` (a truncated gzip, a wrong checksum) or `Local`. Stays so.
     #[allow(clippy::should_implement_trait, reason = "an end and an error both end it for good")]
     pub fn next(&mut self) -> Result<Option<Piece>, ReadError> {
+        Ok(self.next_with([])?.map(|(piece, [])| piece))
+    }
+
+    /// The next piece, and where in an event the values of these members are: they are passed on the way anyhow.
+    ///
+    /// # Errors
+    /// As [`Pieces::next`].
+    pub fn next_with<const N: usize>(&mut self, keys: [&str; N]) -> Result<Option<(Piece, Found<N>)>, ReadError> {
         match &self.over {
             None => {}
             Some(Ok(())) => return Ok(None),
             Some(Err(error)) => return Err(error.again()),
         }
         let piece = match &mut self.splitter {
-            Splitter::Lines(lines) => lines.next(&mut self.input),
-            Splitter::Array(array) => array.next(&mut self.input),
+            Splitter::Lines(lines) => lines.next(&mut self.input, keys),
+            Splitter::Array(array) => array.next(&mut self.input, keys),
         };
         let piece = piece.map_err(ReadError::from);
         match &piece {
