@@ -46,8 +46,9 @@ impl Sum {
     }
 }
 
-/// Clicks, which are rows of `url`.
-pub struct Clicks {
+/// Rows of `url` or `audit`.
+pub struct Rows {
+    pub source: &'static str,
     pub rows: u64,
     /// From the oldest to the newest.
     pub span: TimeDelta,
@@ -63,7 +64,7 @@ pub enum Rhythm {
     Day,
 }
 
-impl Clicks {
+impl Rows {
     /// The `INITIAL_LOOKBACK` that reaches as far before the oldest row as the newest is from the clock.
     pub fn lookback(&self) -> TimeDelta {
         SETTLED + self.span + SETTLED
@@ -74,22 +75,24 @@ impl Clicks {
         self.rows.div_ceil(PAGE)
     }
 
-    /// Rows as the simulator makes them, numbered; every tenth is there twice, as real ones are.
+    /// Rows as the simulator makes them, numbered; of those without an id every tenth is there twice, as real ones are.
     pub fn fill(&self, mimecast: &Mimecast) -> Sum {
         let newest = mimecast.now() - SETTLED;
-        let patterns = data::add(&Mimecast::in_process(1, newest), "url", 1, newest, newest, 1_000);
+        let (time, name, twins) =
+            if self.source == "audit" { ("eventTime", "id", 0) } else { ("date", "messageId", 1) };
+        let patterns = data::add(&Mimecast::in_process(1, newest), self.source, 1, newest, newest, 1_000);
         // One URL in sixteen is of 12,000 characters there, which would be most of the load.
         let patterns: Vec<String> = patterns.into_values().flatten().filter(|row| row.len() < 2_000).collect();
-        let date = |time: DateTime<Utc>| format!(r#""date":"{}""#, time.format("%Y-%m-%dT%H:%M:%S+0000"));
-        let (dated, identified) = (date(newest), r#""messageId":""#);
+        let date = |at: DateTime<Utc>| format!(r#""{time}":"{}""#, at.format("%Y-%m-%dT%H:%M:%S+0000"));
+        let (dated, identified) = (date(newest), format!(r#""{name}":""#));
         let mut sum = Sum::default();
         let mut row = (newest, String::new());
         for (number, time) in self.times(newest).into_iter().enumerate() {
-            if number % 10 != 1 {
+            if twins == 0 || number % 10 != twins {
                 let line = patterns[number % patterns.len()].replacen(&dated, &date(time), 1);
-                row = (time, line.replacen(identified, &format!("{identified}{number}."), 1));
+                row = (time, line.replacen(&identified, &format!("{identified}{number}."), 1));
             }
-            mimecast.push("url", row.0, &row.1);
+            mimecast.push(self.source, row.0, &row.1);
             sum.add(row.1.as_bytes(), 1);
         }
         sum
@@ -137,15 +140,29 @@ impl Files {
     /// Files of a type have the same bytes: the product tells them by their path, and does not look into their events.
     pub fn fill(&self, mimecast: &Mimecast) -> Sum {
         let mut sum = Sum::default();
-        for (index, kind) in KINDS.iter().enumerate().take(self.count) {
-            let files = (self.count - index).div_ceil(KINDS.len());
-            let block: Vec<String> = (0..FILE).map(|number| event(kind, number)).collect();
+        for (kind, files) in self.kinds() {
+            let block = block(kind);
             block.iter().for_each(|line| sum.add(line.as_bytes(), self.long * files as u64));
             let packed = pack(&block, self.long);
             (0..files).for_each(|_| mimecast.push_siem_gzip(kind, mimecast.now(), packed.clone()));
         }
         sum
     }
+
+    /// The files' bytes.
+    pub fn bytes(&self) -> Vec<Bytes> {
+        self.kinds().flat_map(|(kind, files)| vec![pack(&block(kind), self.long); files]).collect()
+    }
+
+    /// The types there are, and how many files of each.
+    fn kinds(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let files = |index: usize| (self.count - index).div_ceil(KINDS.len());
+        KINDS.into_iter().enumerate().take(self.count).map(move |(index, kind)| (kind, files(index)))
+    }
+}
+
+fn block(kind: &str) -> Vec<String> {
+    (0..FILE).map(|number| event(kind, number)).collect()
 }
 
 /// One gzip member.

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
-use load::{Clicks, Files, Rhythm, Sum};
+use load::{Files, Rhythm, Rows, Sum};
 use simulator::data;
 use simulator::devo::{Fault, Kind};
 use support::runtime::{Deadline, Outcome};
@@ -41,24 +41,25 @@ struct Case {
 }
 
 enum Work {
-    Clicks(Clicks),
+    Clicks(Rows),
     Files(Files),
     /// Nothing new, in a process that has run before.
     Idle,
     /// The same, where the rows that are read again in case that late ones have come among them are as many.
-    Again(Clicks),
+    Again(Rows),
 }
 
-/// A day without the margins of `Clicks::lookback`: with them it is one.
+/// A day without the margins of `Rows::lookback`: with them it is one.
 const DAY: TimeDelta = TimeDelta::seconds(86_400 - 180);
 
 fn cases() -> Vec<Case> {
     let case = |name, source, work, latency| Case { name, source, work, latency, devo: 0, quota: None };
-    let clicks =
-        |name, rows, span, rhythm, latency| case(name, "url", Work::Clicks(Clicks { rows, span, rhythm }), latency);
+    let clicks = |name, rows, span, rhythm, latency| {
+        case(name, "url", Work::Clicks(Rows { source: "url", rows, span, rhythm }), latency)
+    };
     let backlog = |name, latency| clicks(name, 100_000, DAY, Rhythm::Steady, latency);
     let files = |name, count, long, latency| case(name, "siem", Work::Files(Files { count, long }), latency);
-    let busy = Clicks { rows: 10_417, span: TimeDelta::minutes(15), rhythm: Rhythm::Steady };
+    let busy = Rows { source: "url", rows: 10_417, span: TimeDelta::minutes(15), rhythm: Rhythm::Steady };
     vec![
         backlog("url, 100,000 rows, 200 ms", 200),
         // Four requests at once would be twenty a second.

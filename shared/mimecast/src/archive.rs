@@ -3,7 +3,7 @@
 //! Decided by the body's first bytes, because headers and names of real answers are wrong at times. Files are inflated
 //! while they are read and never lie unpacked anywhere. What is in them is left to `pieces`.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
 use flate2::read::MultiGzDecoder;
 use memchr::memmem::Finder;
@@ -42,6 +42,15 @@ pub struct File {
     pub name: String,
     /// Its number in the zip.
     entry: usize,
+}
+
+/// A file's content.
+#[derive(Debug)]
+pub enum Content {
+    /// One of up to 16 MB.
+    Memory(Cursor<Vec<u8>>),
+    /// A larger one, in a temporary file.
+    Disk(std::fs::File),
 }
 
 impl Archive {
@@ -112,21 +121,86 @@ impl Archive {
     ///
     /// # Errors
     /// As [`Archive::read`]; `Local`, where the temporary directory does not take it.
-    pub fn extract(&mut self, index: usize) -> Result<SpooledTempFile, ReadError> {
-        let mut file = SpooledTempFile::new(IN_MEMORY);
+    pub fn extract(&mut self, index: usize) -> Result<Content, ReadError> {
+        // With a byte to spare, into which the end is read.
+        let mut held = vec![0; self.expected(index)?.min(IN_MEMORY) + 1];
+        let (mut length, mut disk) = (0, None);
         let mut content = self.read(index)?;
-        let mut chunk = vec![0; 64 << 10];
         loop {
-            match content.read(&mut chunk) {
+            if length == held.len() && length <= IN_MEMORY {
+                held.resize((2 * length).min(IN_MEMORY) + 1, 0);
+            } else if length == held.len() {
+                write(&mut disk, &held).map_err(ReadError::Local)?;
+                length = 0;
+            }
+            match content.read(&mut held[length..]) {
                 Ok(0) => break,
-                // Whatever goes wrong in writing, and by whatever kind, is no fault of the bytes: `io::copy` would not tell.
-                Ok(count) => file.write_all(&chunk[..count]).map_err(ReadError::Local)?,
+                Ok(count) => length += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        file.rewind().map_err(ReadError::Local)?;
-        Ok(file)
+        held.truncate(length);
+        if disk.is_some() {
+            write(&mut disk, &held).map_err(ReadError::Local)?;
+        }
+        let Some(mut disk) = disk else { return Ok(Content::Memory(Cursor::new(held))) };
+        disk.rewind().map_err(ReadError::Local)?;
+        Ok(Content::Disk(disk))
+    }
+
+    /// How many bytes a file is likely to have. A guess: it may be a lie.
+    fn expected(&mut self, index: usize) -> Result<usize, ReadError> {
+        let Some(file) = self.files.get(index) else { return Ok(0) };
+        let size = match &mut self.body {
+            Body::Zip(zip) => zip.by_index_data(file.entry)?.size(),
+            Body::Gzip(body) => {
+                // Its last four bytes say the length of its last member.
+                let mut size = [0; 4];
+                let end = body.seek(SeekFrom::End(0))?;
+                body.seek(SeekFrom::Start(end.saturating_sub(4)))?;
+                body.take(4).read_exact(&mut size).map_or(0, |()| u32::from_le_bytes(size).into())
+            }
+            Body::Plain(body) => body.seek(SeekFrom::End(0))?,
+        };
+        Ok(usize::try_from(size).unwrap_or(usize::MAX))
+    }
+}
+
+/// Whatever goes wrong in writing, and by whatever kind, is no fault of the bytes.
+fn write(disk: &mut Option<std::fs::File>, bytes: &[u8]) -> io::Result<()> {
+    let disk = match disk {
+        Some(disk) => disk,
+        None => disk.insert(tempfile::tempfile()?),
+    };
+    disk.write_all(bytes)
+}
+
+impl Content {
+    /// Its first bytes, all of them where it is in memory, and a reader of the others.
+    pub fn into_parts(self) -> (Vec<u8>, Box<dyn Read + Send>) {
+        match self {
+            Self::Memory(bytes) => (bytes.into_inner(), Box::new(io::empty())),
+            Self::Disk(file) => (Vec::new(), Box::new(file)),
+        }
+    }
+}
+
+impl Read for Content {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Memory(bytes) => bytes.read(buffer),
+            Self::Disk(file) => file.read(buffer),
+        }
+    }
+}
+
+impl Seek for Content {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::Memory(bytes) => bytes.seek(to),
+            Self::Disk(file) => file.seek(to),
+        }
     }
 }
 

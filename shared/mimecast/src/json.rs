@@ -246,7 +246,7 @@ pub fn compact_with<const N: usize>(event: &Bytes, keys: [&str; N]) -> Result<(B
 }
 
 /// Where in `line` these slices of it are.
-fn places<const N: usize>(line: &[u8], values: [Option<&[u8]>; N]) -> Found<N> {
+pub(crate) fn places<const N: usize>(line: &[u8], values: [Option<&[u8]>; N]) -> Found<N> {
     values.map(|value| {
         let start = value?.as_ptr().addr() - line.as_ptr().addr();
         Some(start..start + value?.len())

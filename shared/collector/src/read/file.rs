@@ -2,17 +2,15 @@
 //!
 //! Broken bytes are a dead letter; trouble of this machine (a full disk, no memory) is an error, and the file is read again.
 
-use std::collections::HashMap;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use mimecast::ReadError;
-use mimecast::archive::Archive;
+use mimecast::archive::{Archive, Content};
 use mimecast::json::{self, content_hash};
 use mimecast::pieces::{Format, Piece, Pieces};
-use tempfile::SpooledTempFile;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::portion::{DeadLetter, Event, Place, Portion};
@@ -27,6 +25,8 @@ const PORTION_BYTES: usize = 1_000_000;
 /// The most that is kept of a broken file or answer, in bytes: a dead letter is written from memory.
 const LARGEST_LETTER: u64 = 32 << 20;
 const UNKNOWN_FORMAT: &str = "unknown file format";
+/// So many tables are remembered: what has more types has none.
+const TABLES: usize = 100;
 /// The members of an event that are looked at.
 const KIND: [&str; 2] = ["type", "eventType"];
 const TIME: &str = "timestamp";
@@ -36,8 +36,10 @@ pub(crate) struct Shelf<'a> {
     pub task: &'a Task<'a>,
     pub spec: &'a Stream,
     pub feed: &'a Feed,
-    /// By the log type as it is sent, quotes included: it is not decoded for each event.
-    tables: HashMap<Box<[u8]>, Table>,
+    /// By the log type as it is sent, quotes included: it is not decoded for each event. The latest is found at once, as most files
+    /// hold one type only.
+    tables: Vec<(Box<[u8]>, Table)>,
+    latest: usize,
     /// A run finds its place in a file again by its state; a replay has none, so it marks every line.
     pub replays: bool,
 }
@@ -51,7 +53,7 @@ pub(crate) struct File {
     pub mark: u128,
     /// How many of its pieces have been read.
     pub place: u64,
-    pieces: Pieces<BufReader<SpooledTempFile>>,
+    pieces: Pieces<Box<dyn Read + Send>>,
 }
 
 /// What a file is.
@@ -65,18 +67,12 @@ pub(crate) enum Opened {
 
 impl<'a> Shelf<'a> {
     pub fn new(task: &'a Task<'a>, spec: &'a Stream, feed: &'a Feed) -> Self {
-        Self { task, spec, feed, tables: HashMap::new(), replays: false }
+        Self { task, spec, feed, tables: Vec::new(), latest: 0, replays: false }
     }
 
     /// What a file is, by its first bytes. `mark`: of its link, where it has one; then whoever asked for it knows that it is
     /// new.
-    pub fn tell(
-        &self,
-        name: &str,
-        mark: Option<u128>,
-        mut file: SpooledTempFile,
-        seen: &Seen,
-    ) -> Result<Opened, ReadError> {
+    pub fn tell(&self, name: &str, mark: Option<u128>, mut file: Content, seen: &Seen) -> Result<Opened, ReadError> {
         let (format, blank) = self.format(name, &mut file)?;
         let Some(format) = format else {
             return Ok(match blank {
@@ -98,12 +94,13 @@ impl<'a> Shelf<'a> {
             }
             None => name_hash(name),
         };
-        let pieces = Pieces::new(BufReader::new(file), format);
+        let (head, rest) = file.into_parts();
+        let pieces = Pieces::after(head, rest, format);
         Ok(Opened::File(Box::new(File { name: name.to_owned(), mark, place: 0, pieces })))
     }
 
     /// The format of a file by its first bytes, and whether these are blank.
-    fn format(&self, name: &str, file: &mut SpooledTempFile) -> Result<(Option<Format>, bool), ReadError> {
+    fn format(&self, name: &str, file: &mut Content) -> Result<(Option<Format>, bool), ReadError> {
         let mut head = vec![0; 64 << 10];
         let length = file.read(&mut head)?;
         head.truncate(length);
@@ -117,7 +114,7 @@ impl<'a> Shelf<'a> {
 
     /// Why a body that no checksum covers may be a gateway's and not the file, or may have been cut on its way: what was behind
     /// the cut would be lost with its token.
-    pub fn doubt(&self, name: &str, file: &mut SpooledTempFile) -> Result<Option<&'static str>, ReadError> {
+    pub fn doubt(&self, name: &str, file: &mut Content) -> Result<Option<&'static str>, ReadError> {
         let (format, blank) = self.format(name, file)?;
         let Some(format) = format else { return Ok((!blank).then_some(UNKNOWN_FORMAT)) };
         let mut pieces = Pieces::new(BufReader::new(&mut *file), format);
@@ -139,9 +136,10 @@ impl<'a> Shelf<'a> {
         let mut portion = Portion { stamp: self.stamp(), ..Portion::default() };
         let (from, mut bytes) = (file.place, 0);
         let by_file = self.spec.identity == Identity::File;
+        let mut left_out = false;
         while portion.events.len() + portion.rejected.len() < PORTION_LINES && bytes < PORTION_BYTES {
             let Some((piece, [kind, other_kind, time])) = file.pieces.next_with([KIND[0], KIND[1], TIME])? else {
-                return Ok((file.place > from).then_some(portion));
+                break;
             };
             file.place += 1;
             let verdict = match &piece {
@@ -154,13 +152,14 @@ impl<'a> Shelf<'a> {
             };
             if verdict.known {
                 portion.duplicates += 1;
+                left_out = true;
                 continue;
             }
             if !by_file || self.replays {
                 portion.marks.push(verdict.mark);
             }
             match piece {
-                Piece::Event(line) if self.outside_backfill(time.map(|time| &line[time])) => {}
+                Piece::Event(line) if self.outside_backfill(time.map(|time| &line[time])) => left_out = true,
                 Piece::Event(line) => {
                     bytes += line.len() + 1;
                     let kinds = [kind, other_kind].map(|kind| kind.map(|kind| &line[kind]));
@@ -177,7 +176,11 @@ impl<'a> Shelf<'a> {
                 }
             }
         }
-        Ok(Some(portion))
+        if left_out {
+            // The lines lie side by side, and a few of them would keep all that were left out in memory until they are delivered.
+            portion.events.iter_mut().for_each(|event| event.line = Bytes::copy_from_slice(&event.line));
+        }
+        Ok((file.place > from).then_some(portion))
     }
 
     /// A file or answer that cannot be read, as a dead letter.
@@ -204,15 +207,21 @@ impl<'a> Shelf<'a> {
             Ask::Links { kind, .. } => (kinds, *kind),
         };
         for sent in kinds.into_iter().flatten() {
-            if let Some(table) = self.tables.get(sent) {
-                return table.clone();
+            if let Some(table) = self.known(sent) {
+                return table;
             }
             if let Some(kind) = json::text(sent) {
                 return self.look_up(sent, &kind);
             }
         }
-        let known = self.tables.get(given.as_bytes()).cloned();
-        known.unwrap_or_else(|| self.look_up(given.as_bytes(), given))
+        self.known(given.as_bytes()).unwrap_or_else(|| self.look_up(given.as_bytes(), given))
+    }
+
+    fn known(&mut self, sent: &[u8]) -> Option<Table> {
+        if self.tables.get(self.latest).is_none_or(|(known, _)| **known != *sent) {
+            self.latest = self.tables.iter().position(|(known, _)| **known == *sent)?;
+        }
+        self.tables.get(self.latest).map(|(_, table)| table.clone())
     }
 
     fn look_up(&mut self, sent: &[u8], kind: &str) -> Table {
@@ -223,7 +232,11 @@ impl<'a> Shelf<'a> {
             let (table, known) = typed_table(task.source.table, spec.types, kind);
             (task.table(&table), (!known).then(|| kind.into()))
         };
-        self.tables.insert(sent.into(), table.clone());
+        if self.tables.len() == TABLES {
+            self.tables.clear();
+        }
+        self.latest = self.tables.len();
+        self.tables.push((sent.into(), table.clone()));
         table
     }
 
@@ -271,7 +284,7 @@ pub(crate) fn origin(feed: &Feed, name: &str) -> String {
 }
 
 /// The file behind a link, and whether checksums cover it: one, or nobody knows what the others are.
-pub(crate) fn only(mut archive: Archive) -> Result<(SpooledTempFile, bool), ReadError> {
+pub(crate) fn only(mut archive: Archive) -> Result<(Content, bool), ReadError> {
     match archive.files().len() {
         1 => Ok((archive.extract(0)?, archive.is_checked())),
         count => Err(ReadError::Broken(format!("{count} files in place of one"))),
@@ -280,7 +293,7 @@ pub(crate) fn only(mut archive: Archive) -> Result<(SpooledTempFile, bool), Read
 
 /// What makes a file in an answer the same as one in an earlier answer: its name and its events. The name alone is a type
 /// and a millisecond, which two of Mimecast's hosts may share; and the bytes around the events may differ.
-fn identity(name: &str, format: Format, file: &mut SpooledTempFile) -> Result<u128, ReadError> {
+fn identity(name: &str, format: Format, file: &mut Content) -> Result<u128, ReadError> {
     let mut hash = Xxh3::new();
     hash.update(name.as_bytes());
     let mut pieces = Pieces::new(BufReader::new(&mut *file), format);
@@ -301,7 +314,7 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    pub fn of(file: &mut SpooledTempFile) -> Result<Self, ReadError> {
+    pub fn of(file: &mut (impl Read + Seek)) -> Result<Self, ReadError> {
         let mut bytes = Vec::new();
         let length = file.seek(SeekFrom::End(0))?;
         file.rewind()?;

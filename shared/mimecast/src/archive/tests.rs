@@ -241,6 +241,38 @@ fn a_damaged_file_is_broken_and_never_this_machines_trouble() {
     }
 }
 
+/// Every way in which the same bytes may come, by how many gzip members or by zip, gives them; from memory up to its bound, and
+/// whatever a gzip's last member says of its length.
+#[test]
+fn the_same_bytes_come_out_of_every_path() {
+    let text: Vec<u8> = b"{\"a\":12345678901234567890}\n".iter().copied().cycle().take(IN_MEMORY + 1).collect();
+    for length in [1, 7_000, IN_MEMORY - 1, IN_MEMORY, IN_MEMORY + 1] {
+        let text = &text[..length];
+        let (first, second) = text.split_at(length / 2);
+        let (third, fourth) = second.split_at(second.len() - 1);
+        let paths = [
+            ("plain", text.to_vec()),
+            ("gzip", gzip(text)),
+            ("gzip, 2 members", [gzip(first), gzip(second)].concat()),
+            ("gzip, 3 members", [gzip(first), gzip(third), gzip(fourth)].concat()),
+            ("gzip, an empty member last", [gzip(text), gzip(b"")].concat()),
+            ("zip", zip(&[("a.json", text, CompressionMethod::Deflated)])),
+            ("zip, stored", zip(&[("a.json", text, CompressionMethod::Stored)])),
+        ];
+        for (path, body) in paths {
+            let mut content = open(&body, "x").unwrap().extract(0).unwrap();
+            assert_eq!(matches!(content, Content::Memory(_)), length <= IN_MEMORY, "{path}, {length}");
+            let mut read = Vec::new();
+            content.read_to_end(&mut read).unwrap();
+            assert!(read == text, "{path}, {length}: as a reader");
+            content.rewind().unwrap();
+            let (mut read, mut rest) = content.into_parts();
+            rest.read_to_end(&mut read).unwrap();
+            assert!(read == text, "{path}, {length}: in parts");
+        }
+    }
+}
+
 #[test]
 fn a_disk_that_fails_while_it_is_read_is_no_broken_file() {
     /// A disk that gives the first half.

@@ -129,9 +129,10 @@ impl Array {
                         self.stage = Stage::Long;
                         return Ok(Some(self.part(input)));
                     }
-                    let raw = input.take(std::mem::take(&mut self.at));
-                    let event = json::compact_with(&raw, keys);
-                    return Ok(Some(Piece::of(raw, event)));
+                    let event = input.event(self.at, keys);
+                    let piece = Piece::of(event, || input.copy(self.at));
+                    self.consume(input);
+                    return Ok(Some(piece));
                 }
                 Stage::Long => {
                     if self.value(input)? {

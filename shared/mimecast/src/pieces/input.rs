@@ -2,15 +2,20 @@
 
 use std::io::{self, Read};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::MAX_EVENT;
+use crate::json::{self, Found};
 
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Events that are copied out lie together in blocks of this size: none is allocated alone, and none keeps much else in memory.
+const BLOCK: usize = 64 << 10;
 
 pub(super) struct Input<R> {
     reader: R,
     buffer: Vec<u8>,
+    block: BytesMut,
     start: usize,
     end: usize,
     offset: u64,
@@ -23,13 +28,20 @@ pub(super) struct Input<R> {
 
 impl<R: Read> Input<R> {
     pub(super) fn new(reader: R) -> Self {
-        let (buffer, chunk, cap) = (Vec::new(), 256 << 10, MAX_EVENT);
-        Self { reader, buffer, start: 0, end: 0, offset: 0, opened: false, chunk, cap }
+        Self::after(Vec::new(), reader)
+    }
+
+    /// Where these first bytes have been read already.
+    pub(super) fn after(buffer: Vec<u8>, reader: R) -> Self {
+        let (block, end, chunk, cap) = (BytesMut::new(), buffer.len(), 256 << 10, MAX_EVENT);
+        Self { reader, buffer, block, start: 0, end, offset: 0, opened: false, chunk, cap }
     }
 
     /// What has been read and not consumed, up to the cap: a piece must end in it.
     pub(super) fn window(&self) -> &[u8] {
-        &self.buffer[self.start..self.end.min(self.start + self.cap)]
+        // Nothing before it is known whether a byte order mark comes first.
+        let end = if self.opened { self.end } else { self.start };
+        &self.buffer[self.start..end.min(self.start + self.cap)]
     }
 
     /// Whether the window can grow no more.
@@ -47,9 +59,31 @@ impl<R: Read> Input<R> {
         self.offset += count as u64;
     }
 
-    /// The first `count` bytes of the window, consumed. A copy: a slice would keep the whole buffer alive.
+    /// The event in the first `count` bytes of the window as a compact line, and where in it these members are. A copy: a slice would
+    /// keep the whole buffer alive.
+    pub(super) fn event<const N: usize>(&mut self, count: usize, keys: [&str; N]) -> Result<(Bytes, Found<N>), String> {
+        let event = &self.buffer[self.start..self.start + count];
+        let Some(values) = json::plain(event, keys) else {
+            return json::compact_with(&Bytes::copy_from_slice(event), keys);
+        };
+        let found = json::places(event, values);
+        if self.block.capacity() < event.len() {
+            // No larger than what may still come: of a small file nothing is kept that is not an event.
+            let left = self.end - self.start;
+            self.block.reserve(left.min(BLOCK).max(event.len()));
+        }
+        self.block.extend_from_slice(event);
+        Ok((self.block.split().freeze(), found))
+    }
+
+    /// The first `count` bytes of the window, in a copy of their own.
+    pub(super) fn copy(&self, count: usize) -> Bytes {
+        Bytes::copy_from_slice(&self.window()[..count])
+    }
+
+    /// The same, consumed.
     pub(super) fn take(&mut self, count: usize) -> Bytes {
-        let taken = Bytes::copy_from_slice(&self.window()[..count]);
+        let taken = self.copy(count);
         self.consume(count);
         taken
     }

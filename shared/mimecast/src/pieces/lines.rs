@@ -48,24 +48,24 @@ impl Lines {
                 self.at = 0;
                 return Ok(Some((Piece::Event(event), found)));
             }
-            let raw = input.take(self.at);
-            self.at = 0;
-            if ended == Some(LineEnd::Byte) {
-                input.consume(1);
-            }
+            let length = std::mem::take(&mut self.at);
+            let line = &input.window()[..length];
             let was_long = self.long;
             self.long = ended.is_none();
-            if was_long || self.long {
-                if !raw.is_empty() {
-                    let reason = format!("part of a line longer than {} bytes", input.cap);
-                    return Ok(Some(Piece::bad(raw, reason)));
-                }
-            } else if !json::trim(&raw).is_empty() {
-                let raw = raw.slice_ref(raw.strip_suffix(b"\r").unwrap_or(&raw));
-                if let Some(event) = self.row.event(&raw, keys).transpose() {
-                    self.broke_off = event.is_err() && ended == Some(LineEnd::File);
-                    return Ok(Some(Piece::of(raw, event)));
-                }
+            let piece = if was_long || self.long {
+                let reason = format!("part of a line longer than {} bytes", input.cap);
+                (length > 0).then(|| Piece::bad(input.copy(length), reason))
+            } else if json::trim(line).is_empty() {
+                None
+            } else {
+                let length = line.strip_suffix(b"\r").unwrap_or(line).len();
+                let event = self.row.event(input, length, keys).transpose();
+                self.broke_off = matches!(event, Some(Err(_))) && ended == Some(LineEnd::File);
+                event.map(|event| Piece::of(event, || input.copy(length)))
+            };
+            input.consume(length + usize::from(ended == Some(LineEnd::Byte)));
+            if piece.is_some() {
+                return Ok(piece);
             }
             if ended == Some(LineEnd::File) {
                 return Ok(None);
@@ -140,14 +140,20 @@ pub(super) struct Header {
 }
 
 impl Row {
-    /// The line as an event, and where in it these members are; `None` where it is the header.
-    fn event<const N: usize>(&mut self, line: &Bytes, keys: [&str; N]) -> Result<Option<(Bytes, Found<N>)>, String> {
+    /// The line of this length as an event, and where in it these members are; `None` where it is the header.
+    fn event<R: Read, const N: usize>(
+        &mut self,
+        input: &mut Input<R>,
+        length: usize,
+        keys: [&str; N],
+    ) -> Result<Option<(Bytes, Found<N>)>, String> {
+        let line = &input.window()[..length];
         match self {
-            Self::Json => json::compact_with(line, keys).map(Some),
+            Self::Json => input.event(length, keys).map(Some),
             Self::KeyValue => key_value(utf8(line)?, keys).map(Some),
             Self::Csv { header: Some(header) } => csv(&header.keys, &fields(line)?, keys).map(Some),
             Self::Csv { header } => {
-                let header = header.insert(Header { line: line.clone(), keys: Vec::new() });
+                let header = header.insert(Header { line: Bytes::copy_from_slice(line), keys: Vec::new() });
                 header.keys.extend(fields(line)?.iter().map(str::to_owned));
                 Ok(None)
             }

@@ -51,11 +51,11 @@ pub enum Format {
 }
 
 impl Piece {
-    /// What a piece of a file turned out to be.
-    fn of<const N: usize>(raw: Bytes, event: Result<(Bytes, Found<N>), String>) -> (Self, Found<N>) {
+    /// An event, or what is none.
+    fn of<const N: usize>(event: Result<(Bytes, Found<N>), String>, raw: impl FnOnce() -> Bytes) -> (Self, Found<N>) {
         match event {
             Ok((line, found)) => (Self::Event(line), found),
-            Err(reason) => Self::bad(raw, reason),
+            Err(reason) => Self::bad(raw(), reason),
         }
     }
 
@@ -108,13 +108,18 @@ enum Splitter {
 impl<R: Read> Pieces<R> {
     /// Reads nothing yet.
     pub fn new(reader: R, format: Format) -> Self {
+        Self::after(Vec::new(), reader, format)
+    }
+
+    /// Where these first bytes of the file have been read already: they are not copied once more.
+    pub fn after(head: Vec<u8>, reader: R, format: Format) -> Self {
         let splitter = match format {
             Format::Ndjson => Splitter::Lines(Lines::new(Row::Json)),
             Format::KeyValue => Splitter::Lines(Lines::new(Row::KeyValue)),
             Format::Csv => Splitter::Lines(Lines::new(Row::Csv { header: None })),
             Format::JsonArray(key) => Splitter::Array(Array::new(key)),
         };
-        Self { input: Input::new(reader), splitter, over: None }
+        Self { input: Input::after(head, reader), splitter, over: None }
     }
 
     /// The next piece; `None` at the end.

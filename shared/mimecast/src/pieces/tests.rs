@@ -389,6 +389,16 @@ fn files() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+#[test]
+fn a_byte_order_mark_is_ignored_wherever_the_first_bytes_come_from() {
+    let file = b"\xef\xbb\xbf{\"a\":1}\n{\"b\":2}\n";
+    for read in 0..file.len() {
+        let (head, rest) = file.split_at(read);
+        let pieces = all(Pieces::after(head.to_vec(), rest, Format::Ndjson));
+        assert_eq!(show(pieces), [r#"{"a":1}"#, r#"{"b":2}"#], "{read} bytes read before");
+    }
+}
+
 proptest! {
     #[test]
     fn events_and_bad_lines_cover_all_lines(lines in prop::collection::vec(
@@ -419,12 +429,31 @@ proptest! {
         file in files(),
         counts in prop::collection::vec(1usize..9, 1..5),
         chunk in 1usize..40,
+        head in any::<prop::sample::Index>(),
         cap in prop_oneof![4usize..40, Just(MAX_EVENT)],
     ) {
         let at_once = all(capped(&file[..], format, cap));
-        let mut dribbled = capped(Dribble { bytes: &file, counts, turn: 0 }, format, cap);
+        let mut dribbled = capped(Dribble { bytes: &file, counts: counts.clone(), turn: 0 }, format, cap);
         dribbled.input.chunk = chunk;
-        prop_assert_eq!(all(dribbled), at_once);
+        prop_assert_eq!(all(dribbled), &at_once[..]);
+        let (head, rest) = file.split_at(head.index(file.len() + 1));
+        let mut after = Pieces::after(head.to_vec(), Dribble { bytes: rest, counts, turn: 0 }, format);
+        (after.input.cap, after.input.chunk) = (cap, chunk);
+        prop_assert_eq!(all(after), at_once);
+    }
+
+    #[test]
+    fn members_are_found_in_the_event_that_is_given(format in formats(), file in files()) {
+        const KEYS: [&str; 3] = ["a", "b", "A"];
+        let mut pieces = Pieces::new(&file[..], format);
+        while let Some((piece, found)) = pieces.next_with(KEYS).unwrap() {
+            match piece {
+                Piece::Event(line) => {
+                    prop_assert_eq!(found.map(|value| value.map(|value| &line[value])), json::find(&line, KEYS));
+                }
+                Piece::Bad { .. } => prop_assert_eq!(found, [None, None, None]),
+            }
+        }
     }
 
     #[test]
