@@ -1,7 +1,6 @@
 //! From a batch to Devo: lines per table, then one commit. Never the other way round.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use devo::Sink;
 use mimecast::Client;
@@ -10,7 +9,8 @@ use tokio::time::{Duration, Instant};
 use crate::Error;
 use crate::answer::Gap;
 use crate::outbox::{BATCH_BYTES, BATCH_LINES, Batch, Inbox};
-use crate::read::portion::{DeadLetter, Event, Place};
+use crate::read::events::Events;
+use crate::read::portion::{DeadLetter, Place};
 use crate::read::time::stamp;
 use crate::seen::{Mark, UNMARKED};
 use crate::store::{Commit, Lease, Marks};
@@ -83,11 +83,10 @@ impl<'a> Delivery<'a> {
         let began = Instant::now();
         let now = self.client.now();
         let mut refused = Vec::new();
-        let mut events = batch.events.as_slice();
+        let mut events = batch.events;
         while !events.is_empty() {
             // More than one only where a single portion was larger than a batch.
-            let (part, rest) = events.split_at(batch_size(events));
-            events = rest;
+            let part = events.part(BATCH_LINES, BATCH_BYTES);
             let mut sent = Vec::new();
             let outcome = self.send(part, &mut sent, &mut refused).await;
             sent.retain(|mark| *mark != UNMARKED);
@@ -120,41 +119,41 @@ impl<'a> Delivery<'a> {
         Ok(())
     }
 
-    /// Sends one batch, all tables in one call. `sent` takes the marks of what Devo has accepted or can never accept.
+    /// Sends events, all tables in one call. `sent` takes the marks of what Devo has accepted or can never accept.
     /// `refused` takes the latter, with their marks.
     pub async fn send(
         &mut self,
-        batch: &[Event],
+        events: Events,
         sent: &mut Vec<Mark>,
         refused: &mut Vec<(Mark, DeadLetter)>,
     ) -> Result<(), Error> {
-        let tables = by_table(batch);
-        let lines = |events: &[&Event]| events.iter().map(|event| event.line.clone()).collect();
+        let mut tables = events.tables;
+        let lines: Vec<_> = tables.iter_mut().map(|table| std::mem::take(&mut table.lines)).collect();
         let batches: Vec<_> =
-            tables.iter().map(|(table, events)| devo::Batch { table, lines: lines(events) }).collect();
+            tables.iter().zip(lines).map(|(table, lines)| devo::Batch { table: &table.name, lines }).collect();
         let delivery = self.sink.send(&batches, self.until).await;
         self.counts.refusals += delivery.refusals;
-        for ((_, events), count) in tables.iter().zip(delivery.settled) {
-            let settled = events.get(..count).unwrap_or(events);
-            sent.extend(settled.iter().map(|event| event.mark));
+        for ((table, batch), count) in tables.iter().zip(&batches).zip(delivery.settled) {
+            let settled = batch.lines.get(..count).unwrap_or(&batch.lines);
+            sent.extend_from_slice(table.marks.get(..count).unwrap_or(&table.marks));
             self.counts.batches += u64::from(count > 0);
             self.counts.events += settled.len() as u64;
-            self.counts.bytes += settled.iter().map(|event| event.line.len() as u64 + 1).sum::<u64>();
-            for event in settled {
-                if let Some(kind) = &event.unknown_type {
-                    *self.counts.unknown_types.entry(kind.to_string()).or_default() += 1;
-                }
+            self.counts.bytes += settled.iter().map(|line| line.len() as u64 + 1).sum::<u64>();
+            for (_, kind) in table.unknown_types.iter().take_while(|(place, _)| *place < count) {
+                *self.counts.unknown_types.entry(kind.to_string()).or_default() += 1;
             }
         }
         for devo::Refused { batch, index, reason } in delivery.refused {
-            let Some((table, event)) = tables.get(batch).and_then(|(table, events)| Some((table, events.get(index)?)))
+            let found = tables.get(batch).zip(batches.get(batch));
+            let Some((table, line, mark)) =
+                found.and_then(|(table, batch)| Some((table, batch.lines.get(index)?, table.marks.get(index)?)))
             else {
                 continue;
             };
             self.counts.events = self.counts.events.saturating_sub(1);
-            self.counts.bytes = self.counts.bytes.saturating_sub(event.line.len() as u64 + 1);
-            let (raw, table, origin) = (event.line.clone(), table.to_string(), REFUSED.to_owned());
-            refused.push((event.mark, DeadLetter { raw, reason, table, origin, place: Place::default() }));
+            self.counts.bytes = self.counts.bytes.saturating_sub(line.len() as u64 + 1);
+            let (raw, table, origin) = (line.clone(), table.name.to_string(), REFUSED.to_owned());
+            refused.push((*mark, DeadLetter { raw, reason, table, origin, place: Place::default() }));
         }
         delivery.failure.map_or(Ok(()), |error| Err(error.into()))
     }
@@ -162,26 +161,4 @@ impl<'a> Delivery<'a> {
 
 fn letters(refused: Vec<(Mark, DeadLetter)>) -> Vec<DeadLetter> {
     refused.into_iter().map(|(_, letter)| letter).collect()
-}
-
-/// How many of `events` make one batch: at least one.
-pub(crate) fn batch_size(events: &[Event]) -> usize {
-    let mut bytes = 0;
-    let fits = events.iter().take(BATCH_LINES).take_while(|event| {
-        bytes += event.line.len() + 1;
-        bytes <= BATCH_BYTES
-    });
-    fits.count().max(1)
-}
-
-/// The events of each table, in their order.
-fn by_table(batch: &[Event]) -> Vec<(Arc<str>, Vec<&Event>)> {
-    let mut tables: Vec<(Arc<str>, Vec<&Event>)> = Vec::new();
-    for event in batch {
-        match tables.iter_mut().find(|(table, _)| *table == event.table) {
-            Some((_, events)) => events.push(event),
-            None => tables.push((event.table.clone(), vec![event])),
-        }
-    }
-    tables
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::answer::Gap;
-use crate::read::portion::{DeadLetter, Event, Portion};
+use crate::read::events::Events;
+use crate::read::portion::{DeadLetter, Portion};
 use crate::seen::Mark;
 use crate::state::State;
 
@@ -23,7 +24,7 @@ const WARNINGS: usize = 20;
 /// What is sent between two commits, and the state that holds once it is accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub events: Vec<Event>,
+    pub events: Events,
     pub rejected: Vec<DeadLetter>,
     pub duplicates: u64,
     pub marks: Vec<Mark>,
@@ -46,7 +47,7 @@ impl Batch {
 
     fn add(&mut self, portion: Portion) {
         self.bytes += bytes(&portion);
-        self.events.extend(portion.events);
+        self.events.append(portion.events);
         self.rejected.extend(portion.rejected);
         self.duplicates += portion.duplicates;
         self.marks.extend(portion.marks);
@@ -59,8 +60,7 @@ impl Batch {
 }
 
 fn bytes(portion: &Portion) -> usize {
-    let events: usize = portion.events.iter().map(|event| event.line.len() + 1).sum();
-    events + portion.rejected.iter().map(|letter| letter.raw.len()).sum::<usize>()
+    portion.events.bytes() + portion.rejected.iter().map(|letter| letter.raw.len()).sum::<usize>()
 }
 
 /// Takes what readers push. Several may push side by side; each portion and its move of the state go together.

@@ -3,6 +3,7 @@
 //! `window`, `stream` (with `file`) and `snapshot` are the loops; `task` is what they are given, `portion` what they push.
 
 mod ahead;
+pub(crate) mod events;
 pub(crate) mod file;
 pub(crate) mod portion;
 pub(crate) mod snapshot;

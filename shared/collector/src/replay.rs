@@ -14,8 +14,9 @@ use mimecast::ReadError;
 use tokio::time::{Duration, Instant};
 
 use crate::Collector;
-use crate::deliver::{Counts, Delivery, REFUSED, batch_size};
+use crate::deliver::{Counts, Delivery, REFUSED};
 use crate::outbox::{BATCH_BYTES, BATCH_LINES};
+use crate::read::events::Events;
 use crate::read::file::{Opened, Shelf};
 use crate::read::portion::{DeadLetter, Portion};
 use crate::read::task::Task;
@@ -265,12 +266,12 @@ impl<'a> Replay<'a> {
     /// Adds a portion of a letter, in parts that a batch holds.
     async fn add(&mut self, letter: &'a Letter, mut portion: Portion, last: bool) -> Result<(), Error> {
         loop {
-            let count = batch_size(&portion.events);
-            if count >= portion.events.len() {
+            let events = portion.events.part(BATCH_LINES, BATCH_BYTES);
+            if portion.events.is_empty() {
+                portion.events = events;
                 return self.push(Ready { letter, portion, line: false, sent: None, last }).await;
             }
-            let events: Vec<_> = portion.events.drain(..count).collect();
-            let marks = events.iter().map(|event| event.mark).collect();
+            let marks = events.marks().collect();
             let part = Portion { marks, events, ..Portion::default() };
             self.push(Ready { letter, portion: part, line: false, sent: None, last: false }).await?;
         }
@@ -278,7 +279,7 @@ impl<'a> Replay<'a> {
 
     async fn push(&mut self, ready: Ready<'a>) -> Result<(), Error> {
         let lines = |ready: &Ready<'_>| ready.portion.events.len() + ready.portion.rejected.len();
-        let bytes = |ready: &Ready<'_>| ready.portion.events.iter().map(|event| event.line.len() + 1).sum::<usize>();
+        let bytes = |ready: &Ready<'_>| ready.portion.events.bytes();
         let letters = |ready: &Ready<'_>| ready.letter.parts.len() * usize::from(ready.last);
         let sum = |of: &dyn Fn(&Ready<'_>) -> usize| self.batch.iter().chain([&ready]).map(of).sum::<usize>();
         if sum(&lines) > BATCH_LINES || sum(&bytes) > BATCH_BYTES || sum(&letters) > BATCH_LETTERS {
@@ -300,13 +301,14 @@ impl<'a> Replay<'a> {
             }
             return Ok(());
         };
-        let events: Vec<_> = batch.iter().flat_map(|ready| ready.portion.events.iter().cloned()).collect();
+        let mut events = Events::default();
+        batch.iter().for_each(|ready| events.append(ready.portion.events.clone()));
         let mut state = lease.state.clone();
         let (mut sent, mut refused) = (Vec::new(), Vec::new());
         let mut delivery = Delivery::new(self.sink, self.task.client, lease, self.until, &mut self.counts);
         let outcome = match events.is_empty() {
             true => Ok(()),
-            false => delivery.send(&events, &mut sent, &mut refused).await,
+            false => delivery.send(events, &mut sent, &mut refused).await,
         };
         let sent: HashSet<Mark> = sent.into_iter().collect();
         let mut refused: HashMap<Mark, DeadLetter> = refused.into_iter().collect();
@@ -314,7 +316,7 @@ impl<'a> Replay<'a> {
         let (mut dead, mut settled, mut unfinished) = (Vec::new(), Vec::new(), HashSet::new());
         let mut known = Vec::new();
         for ready in &batch {
-            let marks: Vec<Mark> = ready.portion.events.iter().map(|event| event.mark).collect();
+            let marks: Vec<Mark> = ready.portion.events.marks().collect();
             let mut against = marks.iter().filter_map(|mark| refused.remove(mark));
             if ready.line
                 && let Some(letter) = against.next()

@@ -178,7 +178,8 @@ impl<'a> Shelf<'a> {
         }
         if left_out {
             // The lines lie side by side, and a few of them would keep all that were left out in memory until they are delivered.
-            portion.events.iter_mut().for_each(|event| event.line = Bytes::copy_from_slice(&event.line));
+            let lines = portion.events.tables.iter_mut().flat_map(|table| &mut table.lines);
+            lines.for_each(|line| *line = Bytes::copy_from_slice(line));
         }
         Ok((file.place > from).then_some(portion))
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use super::events::Events;
 use crate::answer::Gap;
 use crate::seen::Mark;
 
@@ -47,7 +48,7 @@ pub(crate) struct Place {
 #[derive(Debug, Default)]
 pub(crate) struct Portion {
     /// New events only.
-    pub events: Vec<Event>,
+    pub events: Events,
     /// How many known ones were left out.
     pub duplicates: u64,
     pub rejected: Vec<DeadLetter>,
