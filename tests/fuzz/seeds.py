@@ -57,6 +57,7 @@ def lines():
         "zero": '{"a":00}',
         "space": '{"a":"a b", "type":1}',
         "control-behind-a-word": '{"a":"12345678!#\x1f"}',
+        "lines": '{"a":1,"type":"av","b":2}\n{"a":1,"b":2}\n{"a":1,"type":"b","b":3,"c":4}\n{}\n{"a":1,"b":2,"type":[]}',
         "half-a-character": b'{"a":"12345678\xc3"}',
     }
     for name, event in compact.items():

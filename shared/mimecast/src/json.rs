@@ -15,7 +15,7 @@ use memchr::memchr2;
 use serde::de::IgnoredAny;
 
 pub use hash::content_hash;
-pub use plain::plain;
+pub use plain::{Layout, plain, plain_like};
 
 /// Where in an event the values of some of its members lie, as sent.
 pub type Found<const N: usize> = [Option<Range<usize>>; N];

@@ -11,10 +11,21 @@ const DEPTH: u8 = 64;
 ///
 /// `None`: perhaps it is none. White space outside strings, an escape in a key or deep nesting are enough for that.
 pub fn plain<'a, const N: usize>(line: &'a [u8], keys: [&str; N]) -> Option<[Option<&'a [u8]>; N]> {
+    plain_like(line, keys, &mut Layout::default())
+}
+
+/// [`plain`], of one line of many: its keys are likely to be those of the line before, and to compare them is cheaper than to look
+/// for their ends. `layout` goes from line to line and changes nothing but the time.
+pub fn plain_like<'a, const N: usize>(
+    line: &'a [u8],
+    keys: [&str; N],
+    layout: &mut Layout,
+) -> Option<[Option<&'a [u8]>; N]> {
     let mut found = [None; N];
     let mut walk = Walk { line, at: 0, bits: 0 };
     walk.expect(b'{')?;
-    walk.object(DEPTH, |key, value| {
+    layout.at = (0, 0);
+    walk.object(DEPTH, Some(layout), |key, value| {
         for (found, wanted) in found.iter_mut().zip(keys) {
             if found.is_none() && key == wanted.as_bytes() {
                 *found = Some(value);
@@ -24,6 +35,47 @@ pub fn plain<'a, const N: usize>(line: &'a [u8], keys: [&str; N]) -> Option<[Opt
     // Bytes above ASCII are let through in strings only, so they are looked at only where there are any.
     let is_text = walk.bits & HIGH == 0 || str::from_utf8(line).is_ok();
     (walk.at == line.len() && is_text).then_some(found)
+}
+
+/// The top-level keys of the line before, see [`plain_like`].
+#[derive(Debug, Default)]
+pub struct Layout {
+    /// One after another, each with its quotes and colon.
+    keys: Vec<u8>,
+    ends: Vec<usize>,
+    /// How many of them the line at hand has had, and where the next begins.
+    at: (usize, usize),
+}
+
+/// What is remembered of keys, in bytes.
+const LAYOUT: usize = 4 << 10;
+
+impl Layout {
+    /// The length of the next key, where it stands at the front of `ahead`.
+    #[inline(always)]
+    fn next(&mut self, ahead: &[u8]) -> Option<usize> {
+        let (number, start) = self.at;
+        let end = *self.ends.get(number)?;
+        let key = self.keys.get(start..end)?;
+        ahead.starts_with(key).then(|| {
+            self.at = (number + 1, end);
+            key.len()
+        })
+    }
+
+    /// Another key stands in place of the next, and nobody knows what comes behind it.
+    #[inline(never)]
+    fn learn(&mut self, key: &[u8]) {
+        let (number, start) = self.at;
+        self.ends.truncate(number);
+        self.keys.truncate(start);
+        // What is compared is not looked at again, so no key may stay that makes a line no text.
+        if start + key.len() <= LAYOUT && key.is_ascii() {
+            self.keys.extend_from_slice(key);
+            self.ends.push(self.keys.len());
+            self.at = (number + 1, self.keys.len());
+        }
+    }
 }
 
 struct Walk<'a> {
@@ -61,19 +113,27 @@ impl<'a> Walk<'a> {
 
     /// The rest of an object behind its bracket.
     #[inline(always)]
-    fn object(&mut self, depth: u8, mut member: impl FnMut(&'a [u8], &'a [u8])) -> Option<()> {
+    fn object(
+        &mut self,
+        depth: u8,
+        mut layout: Option<&mut Layout>,
+        mut member: impl FnMut(&'a [u8], &'a [u8]),
+    ) -> Option<()> {
         if self.passes(b'}') {
             return Some(());
         }
         loop {
-            self.expect(b'"')?;
             let start = self.at;
-            // An escaped key may be a wanted one in disguise.
-            if self.stop()? != b'"' {
-                return None;
+            match layout.as_deref_mut().and_then(|layout| layout.next(self.line.get(start..)?)) {
+                Some(length) => self.at += length,
+                None => {
+                    self.key()?;
+                    if let Some(layout) = layout.as_deref_mut() {
+                        layout.learn(self.line.get(start..self.at)?);
+                    }
+                }
             }
-            let key = self.line.get(start..self.at - 1)?;
-            self.expect(b':')?;
+            let key = self.line.get(start + 1..self.at - 2)?;
             let start = self.at;
             self.value(depth)?;
             member(key, self.line.get(start..self.at)?);
@@ -83,6 +143,14 @@ impl<'a> Walk<'a> {
                 _ => return None,
             }
         }
+    }
+
+    #[inline(always)]
+    fn key(&mut self) -> Option<()> {
+        self.expect(b'"')?;
+        // An escaped key may be a wanted one in disguise.
+        (self.stop()? == b'"').then_some(())?;
+        self.expect(b':')
     }
 
     fn array(&mut self, depth: u8) -> Option<()> {
@@ -118,7 +186,7 @@ impl<'a> Walk<'a> {
     #[inline(never)]
     fn nested(&mut self, bracket: u8, depth: u8) -> Option<()> {
         let depth = depth.checked_sub(1)?;
-        if bracket == b'{' { self.object(depth, |_, _| {}) } else { self.array(depth) }
+        if bracket == b'{' { self.object(depth, None, |_, _| {}) } else { self.array(depth) }
     }
 
     fn word(&mut self, rest: &[u8]) -> Option<()> {

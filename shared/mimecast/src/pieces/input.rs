@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use bytes::{Bytes, BytesMut};
 
 use super::MAX_EVENT;
-use crate::json::{self, Found};
+use crate::json::{self, Found, Layout};
 
 pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 
@@ -16,6 +16,7 @@ pub(super) struct Input<R> {
     reader: R,
     buffer: Vec<u8>,
     block: BytesMut,
+    layout: Layout,
     start: usize,
     end: usize,
     offset: u64,
@@ -33,8 +34,9 @@ impl<R: Read> Input<R> {
 
     /// Where these first bytes have been read already.
     pub(super) fn after(buffer: Vec<u8>, reader: R) -> Self {
-        let (block, end, chunk, cap) = (BytesMut::new(), buffer.len(), 256 << 10, MAX_EVENT);
-        Self { reader, buffer, block, start: 0, end, offset: 0, opened: false, chunk, cap }
+        let (block, layout, end) = (BytesMut::new(), Layout::default(), buffer.len());
+        let (chunk, cap) = (256 << 10, MAX_EVENT);
+        Self { reader, buffer, block, layout, start: 0, end, offset: 0, opened: false, chunk, cap }
     }
 
     /// What has been read and not consumed, up to the cap: a piece must end in it.
@@ -63,7 +65,7 @@ impl<R: Read> Input<R> {
     /// keep the whole buffer alive.
     pub(super) fn event<const N: usize>(&mut self, count: usize, keys: [&str; N]) -> Result<(Bytes, Found<N>), String> {
         let event = &self.buffer[self.start..self.start + count];
-        let Some(values) = json::plain(event, keys) else {
+        let Some(values) = json::plain_like(event, keys, &mut self.layout) else {
             return json::compact_with(&Bytes::copy_from_slice(event), keys);
         };
         let found = json::places(event, values);
