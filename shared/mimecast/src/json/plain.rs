@@ -189,6 +189,7 @@ impl<'a> Walk<'a> {
         if bracket == b'{' { self.object(depth, None, |_, _| {}) } else { self.array(depth) }
     }
 
+    #[inline(always)]
     fn word(&mut self, rest: &[u8]) -> Option<()> {
         let is_there = self.line.get(self.at..)?.starts_with(rest);
         self.at += rest.len();
