@@ -11,7 +11,7 @@ const DEPTH: u8 = 64;
 ///
 /// `None`: perhaps it is none. White space outside strings, an escape in a key or deep nesting are enough for that.
 pub fn plain<'a, const N: usize>(line: &'a [u8], keys: [&str; N]) -> Option<[Option<&'a [u8]>; N]> {
-    plain_like(line, keys, &mut Layout::default())
+    walk(line, keys, None)
 }
 
 /// [`plain`], of one line of many: its keys are likely to be those of the line before, and to compare them is cheaper than to look
@@ -21,11 +21,20 @@ pub fn plain_like<'a, const N: usize>(
     keys: [&str; N],
     layout: &mut Layout,
 ) -> Option<[Option<&'a [u8]>; N]> {
+    layout.at = (0, 0);
+    walk(line, keys, Some(layout))
+}
+
+#[inline(always)]
+fn walk<'a, const N: usize>(
+    line: &'a [u8],
+    keys: [&str; N],
+    layout: Option<&mut Layout>,
+) -> Option<[Option<&'a [u8]>; N]> {
     let mut found = [None; N];
     let mut walk = Walk { line, at: 0, bits: 0 };
     walk.expect(b'{')?;
-    layout.at = (0, 0);
-    walk.object(DEPTH, Some(layout), |key, value| {
+    walk.object(DEPTH, layout, |key, value| {
         for (found, wanted) in found.iter_mut().zip(keys) {
             if found.is_none() && key == wanted.as_bytes() {
                 *found = Some(value);
