@@ -2,13 +2,14 @@
 //!
 //! Lists are paged by offset, so a row that comes or goes while a list is paged moves others past the reader. A slice whose
 //! rows do not fit into one answer is therefore read in shorter ones, not paged: no token and no half-read window is kept.
-//! `answer` says what came of a slice, `split` makes two of one that has little more than fits, `second` pages a single second
-//! that has more rows than a page, `rows` tells the new ones.
+//! `length` learns how long one is to be, `answer` says what came of it, `split` makes two of one that has little more than
+//! fits, `second` pages a single second that has more rows than a page, `rows` tells the new ones.
 //!
 //! Slices are half-open and end a settle lag behind the server's clock. Those ahead are asked for side by side and taken in
 //! order. What is behind is read again when it is `OVERLAP` old, for rows that came late.
 
 mod answer;
+mod length;
 mod rows;
 mod second;
 mod split;
@@ -30,8 +31,6 @@ use crate::state::{Late, State, Windows};
 use answer::{Answer, Asked, Outcome};
 pub(crate) use rows::{judge, time};
 
-/// The longest slice: bounds what one answer says nothing about.
-const LONGEST: TimeDelta = TimeDelta::hours(24);
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 /// Less than this is not worth another request in the same run.
 const WORTH_A_REQUEST: TimeDelta = TimeDelta::seconds(60);
@@ -46,17 +45,8 @@ const WIDTH: usize = 4;
 const WIDEST: usize = 16;
 /// Bytes of answers that may be under way at once.
 const BYTES_AHEAD: usize = 12_000_000;
-/// How full a slice is aimed to be, in percent of a page: a fuller one overflows more often, and that costs a request.
-const AIM: i64 = 85;
 /// So many requests for reading again are worth it in every run.
 const MANY: i64 = 40;
-/// The most that the length of a slice is divided by at once.
-const STEP: i64 = 16;
-/// And multiplied by.
-const GROWTH: i64 = 4;
-/// Below so many seconds one more makes a difference.
-const SHORT: i64 = 30;
-
 /// Reads all that has settled.
 pub(super) async fn read(task: &Task<'_>, spec: &Window, state: &State, outbox: &Outbox) -> Result<(), Error> {
     if state.finished {
@@ -231,18 +221,15 @@ impl Reader<'_> {
                         ahead.push_front(later);
                         ahead.push_front(earlier);
                         parts += 2;
-                        self.windows.span = first.total.map(|total| per_slice(seconds, self.size(), total).max(1));
+                        self.learn_more(seconds, first.total);
                         if first.total > Some(2 * self.size() as u64) {
                             self.width = 1;
                         }
                     }
                     // What is ahead was planned with a wrong idea of how much there is.
                     None => {
-                        let Answer { total, rows, .. } = first;
-                        let fits = total.map_or(seconds / 2, |total| per_slice(seconds, self.size(), total));
-                        // Not all at once: a total may be far too high.
-                        self.windows.span = Some(fits.clamp(1.max(seconds / STEP), seconds / 2));
-                        self.shown(slice, &rows).await?;
+                        self.learn_more(seconds, first.total);
+                        self.shown(slice, &first.rows).await?;
                         ahead.clear();
                         (self.width, parts) = (1, 0);
                         next = slice.0;
@@ -280,23 +267,11 @@ impl Reader<'_> {
     /// Takes a slice of which all rows are there.
     async fn whole(&mut self, slice: Slice, Answer { rows, total, at, .. }: &Answer) -> Result<(), Error> {
         self.doubts |= total.is_some_and(|total| total != rows.len() as u64);
-        let seconds = (slice.1 - slice.0).num_seconds();
-        let (count, size) = (rows.len() as u64, self.size());
-        // Where the API counts the end in, a slice of few seconds has the rows of one more.
-        let ends_in = |row: &Bytes| time(self.spec, row).is_some_and(|time| time >= slice.1);
-        let more = i64::from(seconds < SHORT && [rows.first(), rows.last()].into_iter().flatten().any(ends_in));
-        let most = GROWTH * seconds;
-        let fits = if count == 0 { most } else { (per_slice(seconds + more, size, count) - more).min(most) };
-        // A nearly empty slice says little but that the next may be longer, also than others that are under way. Else half-way,
-        // as rows come in clumps and no slice is like the one before.
-        let is_sparse = count * 3 < size as u64;
-        let fits = if is_sparse { fits.max(self.span()) } else { (fits + self.span() + 1) / 2 };
-        self.windows.span = Some(fits.clamp(1, LONGEST.num_seconds()));
+        let is_short = self.learn(slice, rows);
         self.windows.readable = Some(slice.0);
         let bytes: usize = rows.iter().map(Bytes::len).sum();
         // Slices asked for beside one that is much too short would be too short as well: until the length is found again after
         // a burst, one after the other.
-        let is_short = is_sparse && seconds < LONGEST.num_seconds();
         let wider = if is_short { 1 } else { self.width + 1 };
         self.width = wider.min(WIDEST).min(BYTES_AHEAD / bytes.max(1)).max(1);
         let portion = self.judged(slice, rows, true).await?;
@@ -356,11 +331,6 @@ impl Reader<'_> {
         move |state| (state.windows, state.finished) = (windows, finished)
     }
 
-    /// Seconds of the next slice.
-    fn span(&self) -> i64 {
-        self.windows.span.unwrap_or(LONGEST.num_seconds()).clamp(1, LONGEST.num_seconds())
-    }
-
     /// The server's time, in the whole seconds that requests have.
     fn now(&self) -> DateTime<Utc> {
         self.task.client.now().trunc_subsecs(0)
@@ -388,10 +358,4 @@ impl Reader<'_> {
 fn gap(from: DateTime<Utc>, to: DateTime<Utc>) -> Gap {
     tracing::warn!(%from, %to, "gap: mimecast no longer keeps what was logged in between");
     Gap { from, to }
-}
-
-/// Seconds in which about as many rows come as a slice should have, where `rows` came in `seconds`.
-fn per_slice(seconds: i64, size: usize, rows: u64) -> i64 {
-    let aim = i64::try_from(size).unwrap_or(i64::MAX).saturating_mul(AIM);
-    seconds.saturating_mul(aim) / i64::try_from(rows).unwrap_or(i64::MAX).saturating_mul(100).max(1)
 }

@@ -33,7 +33,7 @@ impl Reader<'_> {
             if let Ok(others) = self.page(self.ask(rest, None).await)? {
                 // Also the second between the parts may count into both.
                 let twice = others.rows.iter().filter(|row| is_shown(row)).count();
-                if others.total.map(|total| total + rows.len() as u64) == Some(total + twice as u64) {
+                if others.total.map(|others| others.saturating_add(rows.len() as u64)) == Some(total + twice as u64) {
                     let rows = Answer { total: Some(rows.len() as u64), rows, next: None, at: first.at };
                     let mut parts = [(shown, rows), (rest, others)];
                     parts.sort_unstable_by_key(|(part, _)| *part);

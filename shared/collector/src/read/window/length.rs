@@ -1,0 +1,56 @@
+//! How long the next slice is: about as many seconds as have the rows of a page.
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+
+use super::{Reader, Slice, time};
+
+/// The longest slice: bounds what one answer says nothing about.
+const LONGEST: TimeDelta = TimeDelta::hours(24);
+/// How full a slice is aimed to be, in percent of a page: a fuller one overflows more often, and that costs a request.
+const AIM: i64 = 85;
+/// The most that the length of a slice is divided by at once.
+const STEP: i64 = 16;
+/// And multiplied by.
+const GROWTH: i64 = 4;
+/// Below so many seconds one more makes a difference.
+const SHORT: i64 = 30;
+
+impl Reader<'_> {
+    /// Seconds of the next slice.
+    pub(super) fn span(&self) -> i64 {
+        self.windows.span.unwrap_or(LONGEST.num_seconds()).clamp(1, LONGEST.num_seconds())
+    }
+
+    /// Learns from a slice that has these rows. Whether it was much too short.
+    pub(super) fn learn(&mut self, slice: Slice, rows: &[Bytes]) -> bool {
+        let (seconds, size) = ((slice.1 - slice.0).num_seconds(), self.size());
+        // Where the API counts the end in, a slice of few seconds has the rows of one more.
+        let ends_in = |row: &Bytes| time(self.spec, row).is_some_and(|time| time >= slice.1);
+        let more = i64::from(seconds < SHORT && [rows.first(), rows.last()].into_iter().flatten().any(ends_in));
+        let most = GROWTH * seconds;
+        let fits = match rows.len() as u64 {
+            0 => most,
+            count => (per_slice(seconds + more, size, count) - more).min(most),
+        };
+        // A nearly empty slice says little but that the next may be longer, also than others that are under way. Else half-way,
+        // as rows come in clumps and no slice is like the one before.
+        let is_sparse = rows.len() * 3 < size;
+        let fits = if is_sparse { fits.max(self.span()) } else { (fits + self.span() + 1) / 2 };
+        self.windows.span = Some(fits.clamp(1, LONGEST.num_seconds()));
+        is_sparse && seconds < LONGEST.num_seconds()
+    }
+
+    /// Learns from a slice that has more rows than a page, in all `total` of them if anybody knows.
+    pub(super) fn learn_more(&mut self, seconds: i64, total: Option<u64>) {
+        let fits = total.map_or(seconds / 2, |total| per_slice(seconds, self.size(), total));
+        // Not all at once: a total may be far too high.
+        self.windows.span = Some(fits.clamp(1.max(seconds / STEP), seconds));
+    }
+}
+
+/// Seconds in which about as many rows come as a slice should have, where `rows` came in `seconds`.
+fn per_slice(seconds: i64, size: usize, rows: u64) -> i64 {
+    let aim = i64::try_from(size).unwrap_or(i64::MAX).saturating_mul(AIM);
+    seconds.saturating_mul(aim) / i64::try_from(rows).unwrap_or(i64::MAX).saturating_mul(100).max(1)
+}
