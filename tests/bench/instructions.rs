@@ -3,7 +3,7 @@
 //!
 //! `INSTRUCTIONS_PROGRAMS=$PWD/target/lambda cargo bench --profile dev -p functions --bench instructions` prints a table, and fails
 //! where a figure is above its limit; `-- siem idle` only the rows whose names contain one of these. The limits are for what
-//! cargo-lambda builds for `x86_64`, which `.ci/rehearsal` leaves there; on another processor nothing fails. Another folder will do,
+//! cargo-lambda builds for `x86_64`, which `.ci/rehearsal` is to leave there; on another processor nothing fails. Another folder will do,
 //! `target/release` for one: what lies there is made for older processors, and takes up to a tenth more. All that the programs
 //! talk to runs uncounted, so nothing else has to be optimised. With `INSTRUCTIONS_KEEP=<folder>` the profiles stay there, for
 //! `callgrind_annotate`.
@@ -26,7 +26,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use load::{Clicks, Files, Rhythm};
+use load::{Files, Rhythm, Rows};
 use receiver::{Authority, How, Receiver, Tls};
 use simulator::data;
 use support::runtime::{Deadline, Outcome};
@@ -154,7 +154,7 @@ fn fill(world: &mut World, source: &str, work: Work) -> u64 {
         }
         Work::Files(count) => Files { count, long: 1 }.fill(&world.mimecast).lines,
         Work::Rows(rows) if source == "url" => {
-            Clicks { rows, span: day, rhythm: Rhythm::Steady }.fill(&world.mimecast).lines
+            Rows { source: "url", rows, span: day, rhythm: Rhythm::Steady }.fill(&world.mimecast).lines
         }
         Work::Rows(rows) => {
             let newest = world.mimecast.now() - TimeDelta::seconds(90);
