@@ -191,19 +191,21 @@ async fn a_file_that_stays_broken_is_a_dead_letter_and_the_others_arrive() {
         let line = |n: usize| format!(r#"{{"type":"av","n":{n}}}"#);
         (0..3).for_each(|n| world.mimecast.push_siem("av", vec![line(n).into_bytes()]));
         world.mimecast.siem_mode(SiemMode { files_per_answer: 1, ..SiemMode::default() });
-        // All three tries for the first of the three files.
+        // All three tries for the first of the three files: it may have been cut on its way, or its store may be out of reach. The
+        // others arrive where they can be asked for without it, and the next run tries it again.
         let path = if api == Api::V1 { "/api/audit/get-siem".to_owned() } else { world.mimecast.siem_path(0) };
         world.mimecast.fault(Fault::new(&path, fault.clone()).times(3));
+        assert_eq!(world.fail("siem").await.0, "MimecastUnavailable", "{fault:?}");
+        let others = world.devo.lines().get("mail.mimecast.siem.av").map_or(0, Vec::len);
+        assert_eq!((others, world.dead_letters("siem").await), (if api == Api::V1 { 0 } else { 2 }, Vec::new()));
         if matches!(fault, FaultKind::ExpiredLink | FaultKind::Status { .. }) {
-            // Its store may be out of reach: the others arrive, and the next run tries it again.
-            assert_eq!(world.fail("siem").await.0, "MimecastUnavailable", "{fault:?}");
-            assert_eq!(world.devo.lines()["mail.mimecast.siem.av"].len(), 2);
             assert_eq!(counts(&world.run("siem").await), serde_json::json!(["caught_up", 1, 0, 0]));
             continue;
         }
+        world.mimecast.fault(Fault::new(&path, fault.clone()).times(3));
         let answer = world.run("siem").await;
         let dead = world.dead_letters("siem").await;
-        assert_eq!(counts(&answer), serde_json::json!(["caught_up", 2, 0, 1]), "{fault:?}: {answer}");
+        assert_eq!(counts(&answer), serde_json::json!(["caught_up", 2 - others, 0, 1]), "{fault:?}: {answer}");
         assert_eq!(dead.len(), 1);
         assert!(!dead[0].0.is_empty() && !dead[0].1.is_empty());
         let again = world.run("siem").await;

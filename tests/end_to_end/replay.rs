@@ -213,7 +213,8 @@ async fn a_file_gives_its_lines_and_what_is_bad_in_it_stays() {
         (0..2).for_each(|n| world.mimecast.push_siem("av", vec![line(n).into_bytes()]));
         world.mimecast.siem_mode(SiemMode { files_per_answer: 1, ..SiemMode::default() });
         let path = if api == Api::V1 { "/api/audit/get-siem".to_owned() } else { world.mimecast.siem_path(0) };
-        world.mimecast.fault(Fault::new(&path, FaultKind::CorruptZip).times(3));
+        world.mimecast.fault(Fault::new(&path, FaultKind::CorruptZip).times(6));
+        world.fail("siem").await;
         world.run("siem").await;
         let mender = Mender::new(&world, api);
         let broken = raw(&world, "siem").await;
@@ -240,7 +241,8 @@ async fn a_file_gives_its_lines_and_what_is_bad_in_it_stays() {
 async fn a_file_that_is_only_a_name_stays() {
     let mut world = World::new(Api::V2).await;
     world.mimecast.push_siem("av", vec![br#"{"type":"av"}"#.to_vec()]);
-    world.mimecast.fault(Fault::new("/files/", FaultKind::CorruptZip).times(3));
+    world.mimecast.fault(Fault::new("/files/", FaultKind::CorruptZip).times(6));
+    world.fail("siem").await;
     world.run("siem").await;
     let mender = Mender::new(&world, Api::V2);
     let letters = mender.letters(&functions::siem::SOURCE).await;
@@ -286,7 +288,8 @@ async fn a_feed_s_file_between_two_equal_rows_hides_neither() {
     world.mimecast.push_feed("malware_grid", now() - TimeDelta::minutes(50), ["5|x", "6", "7", "8"]);
     world.run("threatfeed").await;
     world.mimecast.push_feed("malware_grid", now() - TimeDelta::minutes(40), ["1", "2", "3", "4"]);
-    world.mimecast.fault(Fault::new("malware_grid", FaultKind::CorruptZip).times(3));
+    world.mimecast.fault(Fault::new("malware_grid", FaultKind::CorruptZip).times(6));
+    world.fail("threatfeed").await;
     world.run("threatfeed").await;
     world.mimecast.push_feed("malware_grid", now() - TimeDelta::minutes(30), ["5|y", "6", "7", "8"]);
     world.run("threatfeed").await;

@@ -15,7 +15,8 @@ STORE = "shared/collector/src/store.rs"
 LEASE = "shared/collector/src/store/lease.rs"
 DELIVER = "shared/collector/src/deliver.rs"
 SEEN = "shared/collector/src/seen.rs"
-WINDOW = "shared/collector/src/read/window.rs"
+PLAN = "shared/collector/src/read/window/plan.rs"
+PAGES = "shared/collector/src/read/window/pages.rs"
 ANSWER = "shared/collector/src/read/window/answer.rs"
 SECOND = "shared/collector/src/read/window/second.rs"
 ROWS = "shared/collector/src/read/window/rows.rs"
@@ -64,7 +65,11 @@ MUTATIONS = [
      FUNCTIONS, "all_sources::small_pages_give_the_same"),
     ("the pages of a second agree", SECOND, "if reading.agrees() || reading.broken", "if true || reading.broken",
      SIMULATION, "every_promise_holds_for_every_seed"),
-    ("what is behind is read again", WINDOW, "unwrap_or(begin - overlap).max(since)).min(begin);",
+    ("the pages of a slice agree", PAGES, "agrees &= page.rows.len() as u64 == total;", "agrees |= true;",
+     FUNCTIONS, "field_cases::windows::a_row_that_comes_between_two_pages_is_neither_lost_nor_makes_another_come_twice"),
+    ("a refused page token is tried twice", ANSWER, "if self.refuses_last { 1 } else { 2 }", "1",
+     FUNCTIONS, "field_cases::windows::a_page_token_that_is_refused_once_hides_no_row"),
+    ("what is behind is read again", PLAN, "unwrap_or(begin - overlap).max(since)).min(begin);",
      "unwrap_or(begin - overlap).max(since)).max(begin);",
      FUNCTIONS, "incremental::late_events_within_the_overlap_arrive"),
     ("marks reach back to what is read again", ROWS, "map_or(slice.0, |again| again.min(slice.0));", "map_or(slice.0, |_| slice.0);",
@@ -77,6 +82,10 @@ MUTATIONS = [
      "field_cases::streams::a_file_that_no_token_shows_arrives_by_date"),
     ("a file that cannot be had is that file's trouble", LINKS,
      "if self.misses >= OUT_OF_REACH { Err(error.into()) } else { Ok(()) }", "Err(error.into())", FUNCTIONS, "field_cases::files::a_link_that_cannot_be_had_is_in_no_other_files_way"),
+    ("behind a full page the end of a listing is doubted", LINKS, "by_date && was_full &&", "false && was_full &&",
+     FUNCTIONS, "field_cases::streams::a_dead_token_in_the_listing_by_date_ends_it_no_sooner"),
+    ("what is broken in one run is tried in another", STREAM, "self.aside_before.contains(path)", "!path.is_empty()",
+     FUNCTIONS, "bad_input::a_file_that_stays_broken_is_a_dead_letter_and_the_others_arrive"),
     ("a file is gone on with where it was left", STREAM, "self.position.places.insert(place.clone(), file.place);",
      "let _ = &place;", FUNCTIONS, "field_cases::streams::a_file_that_is_left_in_its_middle_for_others_is_gone_on_from"),
     ("a document that may be cut is asked for again", LINKS, "let doubt = if whole || last", "let doubt = if true || whole || last",

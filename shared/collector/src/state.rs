@@ -97,7 +97,7 @@ pub(crate) struct Position {
     /// Files of which a part has been delivered, by mark: how many of their events.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub places: BTreeMap<String, u64>,
-    /// Files that could not be had, by path, and since when. They are tried again for as long as Mimecast lists them.
+    /// Files that could not be had or read, by path, and since when. They are tried again for as long as Mimecast lists them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub aside: BTreeMap<String, DateTime<Utc>>,
     /// The API had nothing more at this instant.

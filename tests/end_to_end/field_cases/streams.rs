@@ -55,6 +55,18 @@ async fn one_dead_answer_among_good_ones_loses_no_file() {
     }
 }
 
+// A1: the listing by date has pages as well, and behind a full one a dead token looks like the end.
+#[tokio::test]
+async fn a_dead_token_in_the_listing_by_date_ends_it_no_sooner() {
+    let mut world = World::new(Api::V2).await;
+    world.set("PAGE_SIZE", "2");
+    world.mimecast.doubts(Doubts { dead_tokens_caught_up: Some(true), ..Doubts::default() });
+    publish(&world, 0..5);
+    world.mimecast.fault(Fault::new("type=av", FaultKind::DeadToken));
+    assert_eq!(world.run("siem").await["status"], "caught_up");
+    world.assert_delivered(&events(0..5));
+}
+
 // A2
 #[tokio::test]
 async fn a_token_sealed_to_a_day_that_is_over_loses_no_file() {

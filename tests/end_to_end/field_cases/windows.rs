@@ -75,6 +75,51 @@ async fn pages_smaller_than_asked_for_and_pages_that_do_not_turn_lose_nothing() 
     join_all([capped, capped_in_the_dark].map(|doubts| all_arrives("url", doubts))).await;
 }
 
+// A6: a refusal by chance is not the end of a list whose pages are smaller than asked for.
+#[tokio::test]
+async fn a_page_token_that_is_refused_once_hides_no_row() {
+    // The first answer is left alone: what has a token is asked for behind it.
+    let kinds = [(FaultKind::RefusePageToken, 0), (FaultKind::status(404), 1)];
+    join_all(kinds.map(async |(kind, skip)| {
+        let mut world = World::new(Api::V2).await;
+        world.set("PAGE_SIZE", "4");
+        world.mimecast.doubts(Doubts { page_cap: Some(3), totals: Totals::Off(vec![-1]), ..Doubts::default() });
+        let lines = fill(&world, "url");
+        world.mimecast.fault(Fault::new("ttp/url", kind).skip(skip));
+        assert_eq!(world.run("url").await["status"], "caught_up");
+        world.assert_delivered(&expected(URL, lines));
+    }))
+    .await;
+}
+
+/// A row that comes while a slice is paged moves others from page to page, or is not on any.
+#[tokio::test]
+async fn a_row_that_comes_between_two_pages_is_neither_lost_nor_makes_another_come_twice() {
+    join_all(["url", "view"].map(async |source| {
+        let mut world = World::new(Api::V2).await;
+        world.set("PAGE_SIZE", "10");
+        world.mimecast.set_latency(Duration::from_millis(400));
+        let begin = now() - TimeDelta::minutes(30);
+        let mut lines: Vec<String> = (0..25).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
+        for (n, line) in lines.iter().enumerate() {
+            world.mimecast.push(source, begin + TimeDelta::seconds(20 * n as i64), line);
+        }
+        // Of the first, second or last page, in whichever order it is listed, behind the first, second or third request.
+        for (n, second) in [50, 250, 450].into_iter().enumerate() {
+            let (at, came) =
+                (begin + TimeDelta::seconds(second), Utc::now() + TimeDelta::milliseconds(600 + 400 * n as i64));
+            let row = format!(r#"{{"late":{n}}}"#);
+            world.mimecast.push_late(source, at, came, &row);
+            lines.push(row);
+        }
+        world.run(source).await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(world.run(source).await["status"], "caught_up");
+        world.assert_delivered(&expected(if source == "url" { URL } else { VIEW }, lines));
+    }))
+    .await;
+}
+
 // A6: where no token of a second with more rows than a page is ever accepted, its rows are really out of reach.
 #[tokio::test]
 async fn a_second_whose_pages_cannot_be_had_is_an_error_and_loses_nothing() {

@@ -5,7 +5,7 @@ use collector::Status;
 use collector::source::{Kind, Source};
 use simulator::data::Expected;
 
-use crate::ledger::{Lines, is_of_files, is_packed};
+use crate::ledger::Lines;
 use crate::network::Run;
 use crate::world::World;
 
@@ -73,13 +73,11 @@ impl World {
 
 /// The first of `owed` that is not there as often.
 fn absent(owed: &Lines, delivered: &Expected, dead: &[(Vec<u8>, bool)]) -> Option<String> {
-    let packed = dead.iter().any(|(raw, _)| is_packed(raw));
     let dead: Vec<String> = dead.iter().map(|(raw, _)| crate::ledger::legible(raw)).collect();
     owed.iter().find_map(|((table, line), count)| {
         let lines = delivered.get(table).into_iter().flatten();
         let there = lines.chain(&dead).filter(|there| *there == line).count();
-        let is_excused = packed && is_of_files(table);
-        (there < *count && !is_excused).then(|| format!("{there} of {count} in {table}: {line}"))
+        (there < *count).then(|| format!("{there} of {count} in {table}: {line}"))
     })
 }
 

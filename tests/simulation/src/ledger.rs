@@ -21,6 +21,8 @@ pub struct Ledger {
     bad: BTreeMap<Vec<u8>, usize>,
     /// By source: what its runs owe, and from when on.
     owed: BTreeMap<&'static str, Vec<Owed>>,
+    /// By source: until when nothing is owed, as a listing was cut short by an answer that nobody could doubt.
+    misled: BTreeMap<&'static str, DateTime<Utc>>,
     /// By source: good answers since its state last moved on, or a run ended otherwise than with more to do.
     answered: BTreeMap<&'static str, u64>,
     /// What may come again: Devo took it, and the run never learned so or never got to write it down.
@@ -66,10 +68,16 @@ impl Ledger {
     pub fn owed(&self, source: &str, begin: DateTime<Utc>) -> Lines {
         let mut lines = Lines::new();
         let owed = self.owed.get(source).into_iter().flatten().filter(|owed| owed.due <= begin);
+        let owed = owed.filter(|_| self.misled.get(source).is_none_or(|until| *until <= begin));
         for Owed { key, .. } in owed.filter(|owed| owed.key.0 != SUMMARY_TABLE) {
             *lines.entry(key.clone()).or_default() += 1;
         }
         lines
+    }
+
+    /// Nothing is owed until then.
+    pub fn mislead(&mut self, source: &'static str, until: DateTime<Utc>) {
+        self.misled.insert(source, until);
     }
 
     /// A good answer has come; how many since there was something to show for them.
@@ -177,7 +185,7 @@ impl Ledger {
         for (raw, count) in &self.bad {
             let found = spoilt.remove(raw).unwrap_or_default();
             // Spoilt on its way, it is a dead letter too, and perhaps never read again.
-            let is_like = |other: &[u8]| mended(other) == *raw || is_packed(other);
+            let is_like = |other: &[u8]| mended(other) == *raw;
             let alike: usize = spoilt.iter().filter(|(other, _)| is_like(other)).map(|(_, count)| count).sum();
             if found > *count || found + alike < *count {
                 let shown = String::from_utf8_lossy(raw);
@@ -185,8 +193,6 @@ impl Ledger {
                     .push(format!("(a) a bad piece is {found} times a dead letter and not {count}: {shown}"));
             }
         }
-        // A file that was cut or spoilt at each of its tries is a dead letter, and its lines are in it.
-        let mut packed = spoilt.iter().filter(|(raw, _)| is_packed(raw)).map(|(_, count)| count * LINES).sum::<usize>();
         // What is left was spoilt on its way.
         let mut letters: BTreeMap<String, usize> = BTreeMap::new();
         for (raw, count) in spoilt {
@@ -201,10 +207,7 @@ impl Ledger {
             let got = arrived.remove(&key).unwrap_or_default();
             let (allowed, letters) = (self.allowed.get(&key).unwrap_or(&none), letters.get(line).unwrap_or(&none));
             self.counts.repeats += got.saturating_sub(*count) as u64;
-            let missing = count.saturating_sub(got + letters);
-            let excused = missing.min(if is_of_files(table) { packed } else { 0 });
-            packed -= excused;
-            if missing > excused {
+            if got + letters < *count {
                 self.violations.push(format!("(a) lost: {got} of {count} in {table}: {line}"));
             }
             if got > count + allowed {
@@ -278,18 +281,6 @@ pub fn subtract(lines: &mut Lines, less: &Lines) {
 /// The line in a dead letter, whatever became of it on its way.
 pub fn legible(raw: &[u8]) -> String {
     compact(&String::from_utf8_lossy(&mended(raw)))
-}
-
-/// Most lines of a file in a world.
-const LINES: usize = 8;
-
-pub fn is_of_files(table: &str) -> bool {
-    table.contains(".siem.") || table.contains(".threat")
-}
-
-/// A file that stayed broken is a dead letter as it came, with all that was in it.
-pub fn is_packed(raw: &[u8]) -> bool {
-    raw.starts_with(b"\x1f\x8b") || raw.starts_with(b"PK")
 }
 
 /// Without the byte that is no UTF-8, by which the simulated Mimecast spoils a string.

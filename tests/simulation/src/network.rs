@@ -13,7 +13,7 @@ use collector::source::Source;
 use flate2::read::MultiGzDecoder;
 use http_body::Frame;
 use reqwest::{Body, Request, Response};
-use simulator::mimecast::Fault;
+use simulator::mimecast::{Fault, FaultKind};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
@@ -138,7 +138,7 @@ impl Wire {
 
     async fn ask_mimecast(self, request: http::Request<Bytes>, until: Instant) -> reqwest::Result<Response> {
         let (way, name, path) = (self.draw(), self.name(), request.uri().path().to_owned());
-        let (breaks, run) = (way.breaks, self.run.clone());
+        let (breaks, run, source) = (way.breaks, self.run.clone(), self.source.name);
         let news = path != "/oauth/token";
         let effect = move |world: &World| {
             let asked =
@@ -150,6 +150,10 @@ impl Wire {
             let struck = world.mimecast.struck();
             let spoils = fault.as_ref().is_some_and(|fault| !faults::is_right(fault));
             lock(&run).misled |= fault.as_ref().is_some_and(|fault| faults::misleads(fault, &path));
+            if matches!(fault, Some(FaultKind::DeadToken)) && world.plan.upstream.tokens_mislead() {
+                // The listing by date has pages as well, whose tokens may be dead: the next one is a day later.
+                world.ledger().mislead(source, world.day_after(world.now()));
+            }
             if let Some(fault) = fault {
                 world.mimecast.fault(Fault::new("", fault));
             }

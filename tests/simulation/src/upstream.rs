@@ -34,8 +34,7 @@ impl Upstream {
         let once_in = |rng: &mut Rng, of: u8| rng.u8(..of) == 0;
         let rate = |rng: &mut Rng| *pick(rng, &[0.0, 0.0, 0.05, 0.3]);
         let totals = totals(rng);
-        // Not with totals that are wrong now and then too: nothing would tell any more what a sorted page leaves out.
-        let by_arrival = once_in(rng, 4) && !matches!(totals, Totals::Off(_));
+        let by_arrival = once_in(rng, 4);
         let windows = Self {
             doubts: Doubts {
                 totals,

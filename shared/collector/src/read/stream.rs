@@ -8,6 +8,7 @@
 mod answers;
 mod links;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -106,6 +107,8 @@ struct Reader<'a> {
     desk: &'a Desk,
     /// As the outbox has it.
     position: Position,
+    /// What was set aside when the run began.
+    aside_before: HashSet<String>,
     /// Files that could not be had and were not set aside before, one after the other, and why the first could not.
     misses: u32,
     missed: Option<String>,
@@ -121,7 +124,8 @@ impl<'a> Reader<'a> {
         desk: &'a Desk,
     ) -> Self {
         let position = state.streams.get(&feed.name).cloned().unwrap_or_default();
-        Self { shelf: Shelf::new(task, spec, feed), outbox, desk, position, misses: 0, missed: None }
+        let aside_before = position.aside.keys().cloned().collect();
+        Self { shelf: Shelf::new(task, spec, feed), outbox, desk, position, aside_before, misses: 0, missed: None }
     }
 
     async fn read(&mut self) -> Result<(), Error> {
@@ -157,6 +161,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether a broken file was broken in an earlier run already, so that it is so where it comes from, and a dead letter. In one
+    /// run, it may have been cut on its way each time.
+    fn stays_broken(&self, path: &str) -> bool {
+        self.aside_before.contains(path)
+    }
+
     /// The token of an answer with a file: only such a one is worth going on from. A dead token is one of an empty answer.
     fn adopt(&mut self, next: Option<String>) {
         self.position.token = next.or(self.position.token.take());
@@ -164,8 +174,10 @@ impl<'a> Reader<'a> {
 
     /// The feed has nothing more at present.
     async fn caught_up(&mut self, at: DateTime<Utc>) {
-        self.position.caught_up = Some(at);
+        // Two answers within a second may tell their time differently.
+        self.position.caught_up = self.position.caught_up.max(Some(at));
         self.position.places.clear();
+        self.position.aside.clear();
         self.take(Portion::default()).await;
     }
 

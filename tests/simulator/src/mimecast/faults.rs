@@ -165,8 +165,9 @@ impl FaultKind {
         match self {
             Self::RefusePageToken => call.body_has_text("pageToken"),
             Self::RefuseSiemToken => call.body_has_text("token") || call.parameter("nextPage").is_some(),
-            Self::DeadToken | Self::EmptyToken | Self::AbsentToken | Self::NullToken => call.path == BATCH,
-            Self::RepeatedToken => call.path == BATCH && call.parameter("nextPage").is_some(),
+            Self::EmptyToken | Self::AbsentToken | Self::NullToken => call.path == BATCH,
+            // Without a token there is none to be dead.
+            Self::DeadToken | Self::RepeatedToken => call.path == BATCH && call.parameter("nextPage").is_some(),
             Self::ExpiredLink | Self::Redirect | Self::RedirectToItself => call.path.starts_with("/files/"),
             _ => true,
         }

@@ -20,6 +20,9 @@ const OVERLAP: TimeDelta = TimeDelta::hours(1);
 /// Archives without a file, one after the other, that are followed in one run.
 const EMPTY_ARCHIVES: u32 = 20;
 
+/// What an answer is called among what has been set aside.
+const ANSWER: &str = "answer";
+
 /// What an answer has given.
 struct Given {
     files: usize,
@@ -49,6 +52,11 @@ impl Reader<'_> {
             tries += 1;
             let given = match self.answer(file, &name, tries == TRIES).await? {
                 Ok(given) => given,
+                Err(reason) if tries == TRIES => {
+                    self.position.aside.entry(ANSWER.to_owned()).or_insert(now);
+                    self.note().await;
+                    return Err(Upstream::Unavailable(format!("it never came whole: {reason}")).into());
+                }
                 Err(reason) => {
                     tracing::warn!(reason, origin = self.shelf.origin(&name), "asking for the answer again");
                     continue;
@@ -115,6 +123,7 @@ impl Reader<'_> {
         name: &str,
         last: bool,
     ) -> Result<Result<Given, String>, Error> {
+        let last = last && self.stays_broken(ANSWER);
         let mut raw = if last { Raw::of(&mut body).map_err(local)? } else { Raw::default() };
         let mut given = Given { files: 0, pieces: 0, unreadable: false };
         let mut archive = match Archive::open(body, name) {

@@ -82,12 +82,21 @@ impl Reader<'_> {
         let mut question = Question { token, days: self.days() };
         // A listing by date begins behind the token that is there: only its end is further on.
         let (at_end, mut last) = (by_date && self.position.token.is_some(), None);
-        let mut empty = 0;
+        let (mut empty, mut was_full, mut doubted) = (0, false, false);
         loop {
             let Listing { links, unusable, next, is_caught_up, at } = self.ask(&question).await?;
             let count = links.len() + unusable.len();
             self.unusable(unusable, links.is_empty()).await?;
             self.page(&question, links, by_date).await?;
+            // A dead token looks like the end. Behind a full page it may be one, so the listing starts once more; files that are
+            // known by now cost no download.
+            let starts_anew = by_date && was_full && count == 0 && !doubted;
+            was_full = count >= self.page_size() as usize;
+            if starts_anew {
+                doubted = true;
+                question.token = None;
+                continue;
+            }
             // Behind a file one that leads to itself leads nowhere; behind nothing it may be worth another try.
             let next = next.filter(|next| count == 0 || Some(next) != question.token.as_ref());
             if count > 0 {
@@ -209,6 +218,11 @@ impl Reader<'_> {
             let reason = match download.await {
                 Ok((file, _permit)) => match self.read_file(&link, file, tries == TRIES).await? {
                     None => return Ok(()),
+                    Some(reason) if tries == TRIES => {
+                        return self
+                            .set_aside(&link, Upstream::Unavailable(format!("it never came whole: {reason}")))
+                            .await;
+                    }
                     Some(reason) => reason,
                 },
                 Err(error @ (Upstream::Local(_) | Upstream::Configuration(_))) => {
@@ -250,12 +264,8 @@ impl Reader<'_> {
     async fn read_file(&mut self, link: &Link, mut file: SpooledTempFile, last: bool) -> Result<Option<String>, Error> {
         let (path, mark) = (link.path(), name_hash(link.path()));
         let mut seen = self.desk().await?;
+        let last = last && self.stays_broken(path);
         let raw = if last { Raw::of(&mut file).map_err(local)? } else { Raw::default() };
-        if last && raw.bytes.is_empty() {
-            // Nothing to keep, so nothing has been had.
-            drop(seen);
-            return self.set_aside(link, Upstream::Unavailable("an empty body".to_owned())).await.map(|()| None);
-        }
         let opened = match Archive::open(file, path).and_then(only) {
             Ok((mut file, whole)) => {
                 let doubt = if whole || last { None } else { self.shelf.doubt(path, &mut file).map_err(local)? };
@@ -264,7 +274,7 @@ impl Reader<'_> {
                 }
                 self.shelf.tell(path, Some(mark), file, &seen).map_err(local)?
             }
-            Err(ReadError::Broken(reason)) if last => {
+            Err(ReadError::Broken(reason)) if last && !raw.bytes.is_empty() => {
                 let (raw, reason) = raw.rejected(&reason);
                 Opened::Unreadable(raw, reason)
             }

@@ -52,8 +52,7 @@ impl Reader<'_> {
         if !self.is_whole(slice, &first).await? {
             return Ok(Outcome::More(first));
         }
-        let contradicts = first.total.is_some_and(|total| total > first.rows.len() as u64);
-        if !contradicts || self.contradictions >= CONTRADICTIONS {
+        if !says_more(&first) || self.contradictions >= CONTRADICTIONS {
             return Ok(Outcome::Whole(first));
         }
         let again = match self.page(self.ask(slice, None).await)? {
@@ -90,15 +89,29 @@ impl Reader<'_> {
             return Ok(false);
         }
         // All rows or few, and a token all the same: a last page may have one, or the server has pages of its own size.
-        match self.ask(slice, Some(token)).await {
-            Ok(more) if more.rows.is_empty() => Ok(true),
-            Err(error) if leads_nowhere(&error) => Ok(true),
-            Ok(_) | Err(Upstream::Unreadable { .. }) => {
+        match self.behind(slice, token).await {
+            Ok(Some(more)) if more.rows.is_empty() => Ok(true),
+            // Where the total says more as well, a shorter slice shows who is right, once in a run: totals may never be.
+            Ok(None) => Ok(!says_more(page) || std::mem::replace(&mut self.doubted, true)),
+            Ok(Some(_)) | Err(Upstream::Unreadable { .. }) => {
                 self.size = Some(page.rows.len()).filter(|size| *size > 0).or(self.size);
                 Ok(false)
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The page behind a token, or `None` where the token is refused: last pages may have such a one. It is tried twice until
+    /// that is known of this server, as a refusal by chance would hide the rows behind it.
+    pub(super) async fn behind(&mut self, slice: Slice, token: &str) -> Result<Option<Answer>, Upstream> {
+        for _ in 0..if self.refuses_last { 1 } else { 2 } {
+            match self.ask(slice, Some(token)).await {
+                Err(Upstream::TokenRefused(_) | Upstream::BadRequest(_) | Upstream::NotFound(_)) => {}
+                outcome => return outcome.map(Some),
+            }
+        }
+        self.refuses_last = true;
+        Ok(None)
     }
 
     /// A second that cannot be read is a dead letter, once, and the rest goes on. But one row can spoil its own second only:
@@ -167,8 +180,7 @@ impl Reader<'_> {
     }
 }
 
-/// Whether the answer to a page token says that there is no such page. What something in between answers in Mimecast's place
-/// does not: rows would be lost behind it.
-pub(super) fn leads_nowhere(error: &Upstream) -> bool {
-    matches!(error, Upstream::TokenRefused(_) | Upstream::BadRequest(_) | Upstream::NotFound(_))
+/// Whether the total is above the rows that came.
+fn says_more(page: &Answer) -> bool {
+    page.total > Some(page.rows.len() as u64)
 }

@@ -7,7 +7,7 @@ use super::{Reader, Slice, time};
 
 /// The longest slice: bounds what one answer says nothing about.
 const LONGEST: TimeDelta = TimeDelta::hours(24);
-/// How full a slice is aimed to be, in percent of a page: a fuller one overflows more often, and that costs a request.
+/// How full a slice is aimed to be, in percent of a page: a fuller one overflows more often, and that costs a page.
 const AIM: i64 = 85;
 /// The most that the length of a slice is divided by at once.
 const STEP: i64 = 16;
@@ -33,10 +33,10 @@ impl Reader<'_> {
             0 => most,
             count => (per_slice(seconds + more, size, count) - more).min(most),
         };
-        // A nearly empty slice says little but that the next may be longer, also than others that are under way. Else half-way,
-        // as rows come in clumps and no slice is like the one before.
+        // A nearly empty slice says little but that the next may be longer, also than others that are under way. Else a quarter of
+        // the way, as rows come in clumps and no slice is like the one before.
         let is_sparse = rows.len() * 3 < size;
-        let fits = if is_sparse { fits.max(self.span()) } else { (fits + self.span() + 1) / 2 };
+        let fits = if is_sparse { fits.max(self.span()) } else { (fits + 3 * self.span() + 2) / 4 };
         self.windows.span = Some(fits.clamp(1, LONGEST.num_seconds()));
         is_sparse && seconds < LONGEST.num_seconds()
     }

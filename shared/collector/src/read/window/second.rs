@@ -9,7 +9,7 @@ use bytes::Bytes;
 use mimecast::Error as Upstream;
 use mimecast::json::content_hash;
 
-use super::answer::{Answer, Outcome, leads_nowhere};
+use super::answer::{Answer, Outcome};
 use super::{Reader, SECOND, Slice};
 use crate::Error;
 use crate::outbox::BATCH_BYTES;
@@ -74,7 +74,7 @@ impl Reader<'_> {
                     Err(_) => continue,
                 },
             };
-            reading = self.pages(slice, page).await?;
+            reading = self.follow(slice, page).await?;
             let mut rows = reading.hashes.clone();
             rows.sort_unstable();
             totals.extend(reading.totals.iter().copied());
@@ -125,7 +125,7 @@ impl Reader<'_> {
     }
 
     /// Follows the pages of a second to their end.
-    async fn pages(&mut self, slice: Slice, mut page: Answer) -> Result<Reading, Error> {
+    async fn follow(&mut self, slice: Slice, mut page: Answer) -> Result<Reading, Error> {
         let mut reading = Reading::default();
         let (mut tokens, mut last, mut empty, mut repeated) = (HashSet::new(), Vec::new(), 0, 0);
         for _ in 0..PAGES {
@@ -157,13 +157,16 @@ impl Reader<'_> {
             if empty > 0 && (empty > EMPTY_PAGES || !reading.missing()) {
                 return Ok(reading);
             }
-            let answer = self.ask(slice, Some(&token)).await;
-            if answer.as_ref().is_err_and(leads_nowhere) {
-                reading.refused = true;
-                return Ok(reading);
-            }
+            let more = match self.behind(slice, &token).await {
+                Ok(Some(more)) => Ok(more),
+                Ok(None) => {
+                    reading.refused = true;
+                    return Ok(reading);
+                }
+                Err(error) => Err(error),
+            };
             reading.turned = true;
-            page = match self.page(answer)? {
+            page = match self.page(more)? {
                 Ok(page) => page,
                 Err(Outcome::Broken(raw, reason)) => {
                     reading.broken = Some((raw, reason));
