@@ -6,9 +6,9 @@ use devo::Sink;
 use mimecast::Client;
 use tokio::time::{Duration, Instant};
 
-use crate::Error;
-use crate::answer::Gap;
+use crate::error::Error;
 use crate::outbox::{BATCH_BYTES, BATCH_LINES, Batch, Inbox};
+use crate::process::answer::Gap;
 use crate::read::events::Events;
 use crate::read::portion::{DeadLetter, Place};
 use crate::read::time::stamp;

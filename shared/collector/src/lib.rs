@@ -9,34 +9,27 @@
 //! `run` is that line; each other module is one of its stations. What a source looks like is told by `functions/`, how
 //! Mimecast and Devo are spoken to by the crates `mimecast` and `devo`.
 
-mod answer;
-mod aws;
-mod collector;
 mod deliver;
 mod error;
-mod invocation;
-mod lambda;
-mod logging;
 mod outbox;
+mod process;
 mod read;
 mod replay;
-mod report;
 mod run;
-mod secrets;
 mod seen;
 mod settings;
 pub mod source;
 mod state;
 mod store;
 
-pub use answer::{Answer, Gap, Status};
-pub use collector::Collector;
 pub use error::{Error, ErrorType};
-pub use invocation::{Backfill, Invocation};
-pub use lambda::serve;
-pub use logging::init_logging;
+pub use process::answer::{Answer, Gap, Status};
+pub use process::collector::Collector;
+pub use process::invocation::{Backfill, Invocation};
+pub use process::lambda::serve;
+pub use process::logging::init_logging;
+pub use process::secrets::Secrets;
 pub use replay::Replayed;
-pub use secrets::Secrets;
 pub use settings::{Settings, ThreatfeedFormat, parse_duration, variable};
 pub use source::Source;
 pub use store::{BackfillOverview, Letter, Overview, Store};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::answer::Gap;
+use crate::process::answer::Gap;
 use crate::read::events::Events;
 use crate::read::portion::{DeadLetter, Portion};
 use crate::seen::Mark;

@@ -12,7 +12,7 @@ pub(crate) mod task;
 pub(crate) mod time;
 pub(crate) mod window;
 
-use crate::Error;
+use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::source::Kind;
 use crate::state::State;

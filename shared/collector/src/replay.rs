@@ -13,9 +13,11 @@ use devo::Sink;
 use mimecast::ReadError;
 use tokio::time::{Duration, Instant};
 
-use crate::Collector;
 use crate::deliver::{Counts, Delivery, REFUSED};
+use crate::error::Error;
 use crate::outbox::{BATCH_BYTES, BATCH_LINES};
+use crate::process::answer::Status;
+use crate::process::collector::Collector;
 use crate::read::events::Events;
 use crate::read::file::{Opened, Shelf};
 use crate::read::portion::{DeadLetter, Portion};
@@ -26,7 +28,6 @@ use crate::seen::{Mark, Seen, name_hash};
 use crate::source::{Ask, Kind, Source, Stream};
 use crate::state::State;
 use crate::store::{Commit, Key, Lease, Letter, Marks};
-use crate::{Error, Status};
 use content::{Content, Line};
 
 /// Most letters of one line that go in one transaction.

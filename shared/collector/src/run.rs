@@ -6,16 +6,17 @@ use mimecast::{Client, Clock, Error as Upstream};
 use tokio::time::error::Elapsed;
 use tokio::time::{Duration, Instant, timeout_at};
 
-use crate::answer::{Answer, Status};
 use crate::deliver::{Counts, Delivery};
-use crate::invocation::Backfill;
+use crate::error::Error;
 use crate::outbox::{self, Batch, Rest};
+use crate::process::answer::{Answer, Status};
+use crate::process::invocation::Backfill;
 use crate::read::read;
 use crate::read::task::Task;
+use crate::settings::Settings;
 use crate::source::{Kind, Source};
 use crate::state::State;
 use crate::store::{Key, Lease, Store};
-use crate::{Error, Settings};
 
 /// The lease outlives its holder's deadline by this: what was on its way at the deadline is over by then.
 pub(crate) const LEASE_MARGIN: TimeDelta = TimeDelta::seconds(20);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use chrono::TimeDelta;
 use tracing::Level;
 
-use crate::Error;
+use crate::error::Error;
 
 /// The settings of a function.
 #[derive(Debug, Clone, PartialEq)]

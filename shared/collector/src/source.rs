@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use mimecast::Rows;
 
-use crate::Settings;
+use crate::settings::Settings;
 
 /// One Mimecast data source.
 pub struct Source {

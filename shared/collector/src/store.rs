@@ -19,9 +19,10 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
+use crate::error::Error;
+use crate::process::invocation::Backfill;
 use crate::seen::{Mark, Seen};
 use crate::state::{State, VERSION};
-use crate::{Backfill, Error};
 
 /// The sort key of the live run's checkpoint, and how those of backfills begin.
 const CHECKPOINT: &str = "checkpoint";

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use super::events::Events;
-use crate::answer::Gap;
+use crate::process::answer::Gap;
 use crate::seen::Mark;
 
 /// One event on its way to Devo: a compact JSON line.

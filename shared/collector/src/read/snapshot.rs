@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::portion::{DeadLetter, Event, Place, Portion};
 use super::task::Task;
 use super::time::stamp;
-use crate::Error;
+use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::seen::{Seen, UNMARKED, name_hash};
 use crate::source::Snapshot;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use mimecast::Client;
 use tokio::time::Instant;
 
-use crate::invocation::Backfill;
+use crate::error::Error;
+use crate::process::invocation::Backfill;
 use crate::seen::Seen;
+use crate::settings::Settings;
 use crate::source::Source;
 use crate::store::{Key, Store};
-use crate::{Error, Settings};
 
 /// What every reader is given for one run.
 #[derive(Clone, Copy)]

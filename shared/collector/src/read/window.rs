@@ -23,7 +23,7 @@ use mimecast::Error as Upstream;
 
 use super::portion::Portion;
 use super::task::Task;
-use crate::Error;
+use crate::error::Error;
 use crate::outbox::Outbox;
 use crate::seen::Seen;
 use crate::source::Window;

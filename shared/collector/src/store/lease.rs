@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::{
 use chrono::{DateTime, Utc};
 
 use super::{Item, Key, Letter, Store, integer, number, rfc3339, text};
-use crate::Error;
+use crate::error::Error;
 use crate::read::portion::DeadLetter;
 use crate::seen::{Mark, name_hash};
 use crate::state::{State, VERSION};

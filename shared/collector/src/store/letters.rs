@@ -15,7 +15,7 @@ use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 
 use super::{CHECKPOINT, Item, Lease, Store, integer, number, rfc3339, string, text};
-use crate::Error;
+use crate::error::Error;
 use crate::read::portion::{DeadLetter, Place};
 
 pub(super) const DEAD: &str = "dead#";

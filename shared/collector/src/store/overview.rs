@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::letters::DEAD;
 use super::{BACKFILL, CHECKPOINT, Item, Key, Store, integer, number, string};
+use crate::error::Error;
+use crate::settings::Settings;
 use crate::source::{Kind, Source};
 use crate::state::State;
-use crate::{Error, Settings};
 
 /// Where a source of a tenant stands.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -27,7 +27,7 @@ async fn stores() -> Vec<Store> {
     if let Ok(endpoint) = std::env::var("STORE_TEST_ENDPOINT") {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(crate::aws::http_client())
+            .http_client(crate::process::aws::http_client())
             .endpoint_url(endpoint)
             .region(Region::new("us-east-1"))
             .credentials_provider(Credentials::new("test", "test", None, None, "test"))

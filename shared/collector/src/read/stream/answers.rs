@@ -8,8 +8,8 @@ use mimecast::{Error as Upstream, FileAnswer, ReadError};
 use tempfile::SpooledTempFile;
 
 use super::{A_DAY, Reader, TRIES, local};
-use crate::Error;
-use crate::answer::Gap;
+use crate::error::Error;
+use crate::process::answer::Gap;
 use crate::read::file::{Opened, Raw};
 use crate::read::portion::Portion;
 use crate::read::time::wire;

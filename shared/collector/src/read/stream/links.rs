@@ -15,8 +15,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{DOWNLOADS, EMPTY_ANSWERS, Reader, TRIES, local};
-use crate::Error;
-use crate::answer::Gap;
+use crate::error::Error;
+use crate::process::answer::Gap;
 use crate::read::ahead::Ahead;
 use crate::read::file::{Opened, Raw, only};
 use crate::read::portion::Portion;

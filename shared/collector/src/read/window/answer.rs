@@ -8,7 +8,7 @@ use mimecast::{Error as Upstream, Page};
 use serde_json::json;
 
 use super::{Reader, SECOND, Slice};
-use crate::Error;
+use crate::error::Error;
 use crate::read::ahead::Ahead;
 use crate::read::portion::Portion;
 use crate::read::time::{stamp, wire};

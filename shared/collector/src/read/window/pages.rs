@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::answer::Answer;
 use super::{BYTES_AHEAD, Reader, Slice};
-use crate::Error;
+use crate::error::Error;
 
 /// So many pages at most: they come one after the other, where slices of the right length come side by side.
 const PAGES: u64 = 16;

@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Reader, SECOND, Slice};
-use crate::Error;
-use crate::answer::Gap;
+use crate::error::Error;
+use crate::process::answer::Gap;
 use crate::read::portion::Portion;
 
 /// Less than this is not worth another request in the same run.

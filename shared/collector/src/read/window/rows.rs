@@ -6,7 +6,7 @@ use mimecast::json::{self, content_hash};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Reader, SECOND, Slice};
-use crate::Error;
+use crate::error::Error;
 use crate::read::portion::{DeadLetter, Event, Place, Portion};
 use crate::read::time::{parse_time, stamp};
 use crate::seen::{Seen, Verdict, name_hash};

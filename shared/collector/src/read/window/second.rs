@@ -11,7 +11,7 @@ use mimecast::json::content_hash;
 
 use super::answer::{Answer, Outcome};
 use super::{Reader, SECOND, Slice};
-use crate::Error;
+use crate::error::Error;
 use crate::outbox::BATCH_BYTES;
 use crate::read::time::stamp;
 

@@ -5,7 +5,7 @@ use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use secrecy::SecretString;
 
-use crate::Error;
+use crate::error::Error;
 use crate::settings::variable;
 
 /// Where secrets are read from: AWS Secrets Manager, a file or an environment variable.
@@ -108,7 +108,7 @@ mod tests {
     fn client(port: u16) -> Client {
         let config = aws_sdk_secretsmanager::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .http_client(crate::aws::http_client())
+            .http_client(crate::process::aws::http_client())
             .region(Region::new("eu-west-1"))
             .credentials_provider(Credentials::new("AKID", "aws-s3cret", None, None, "test"))
             .endpoint_url(format!("http://127.0.0.1:{port}"))

@@ -12,11 +12,16 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use crate::deliver::Counts;
-use crate::invocation::Invocation;
-use crate::report::Report;
+use crate::error::{Error, ErrorType};
+use crate::process::answer::Answer;
+use crate::process::aws;
+use crate::process::invocation::Invocation;
+use crate::process::report::Report;
+use crate::process::secrets::Secrets;
 use crate::run::Run;
+use crate::settings::Settings;
 use crate::source::{Kind, Source};
-use crate::{Answer, Error, ErrorType, Secrets, Settings, Store, aws};
+use crate::store::Store;
 
 /// The time a run takes at most when nobody gives it a deadline.
 const WITHOUT_DEADLINE: Duration = Duration::from_secs(5 * 60);

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tokio::time::Duration;
 
 use crate::deliver::Counts;
+use crate::error::Error;
+use crate::process::answer::{Answer, Status};
 use crate::source::Source;
-use crate::{Answer, Error, Status};
 
 /// How Devo knows this collector.
 const NAME: &str = "mimecast-devo";

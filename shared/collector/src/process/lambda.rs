@@ -8,8 +8,12 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant};
 
+use crate::error::Error;
+use crate::process::answer::Answer;
+use crate::process::collector::Collector;
+use crate::process::logging;
+use crate::settings::{Settings, variable};
 use crate::source::Source;
-use crate::{Answer, Collector, Error, Settings, logging, variable};
 
 /// Serves invocations of `source` until the environment ends.
 ///

@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value};
 
-use crate::Error;
+use crate::error::Error;
 use crate::settings::is_tenant;
 
 /// The part of an event that is read; everything else in it is ignored.

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 
 use super::*;
-use crate::answer::Gap;
+use crate::process::answer::Gap;
 use crate::source::{Kind, Snapshot};
 
 static SOURCE: Source = Source {
