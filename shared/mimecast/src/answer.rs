@@ -9,6 +9,7 @@ use reqwest::header::HeaderMap;
 use tempfile::SpooledTempFile;
 
 use crate::Error;
+use crate::envelope::Top;
 use crate::refusal::Failed;
 
 /// What a file may hold in memory; above it the body goes to a temporary file.
@@ -25,6 +26,8 @@ pub(crate) struct Received {
     pub headers: HeaderMap,
     pub at: DateTime<Utc>,
     pub body: Body,
+    /// What is on top of a body that may be JSON.
+    pub top: Top,
 }
 
 pub(crate) enum Body {
@@ -85,10 +88,10 @@ impl Body {
     }
 
     /// What may be JSON that complains.
-    pub fn json(&self) -> Option<&[u8]> {
+    pub fn json(&self) -> Option<&Bytes> {
         match self {
             Self::Page(bytes) => Some(bytes),
-            Self::File { small, .. } => small.as_deref(),
+            Self::File { small, .. } => small.as_ref(),
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::calls::Calls;
 use crate::clock::ServerClock;
 use crate::credentials::{Credentials, Keys};
 use crate::download::address;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Top};
 use crate::file::FileAnswer;
 use crate::listing::{Link, Listing};
 use crate::quota::Quotas;
@@ -126,8 +126,8 @@ impl Client {
     /// Any of [`Error`], after retries within the time left.
     pub async fn page(&self, path: &str, body: &str, until: Instant) -> Result<Page, Error> {
         self.call(&Call::Post { path, body, file: false }, until, |received| {
-            let (at, body) = (received.at, received.page()?);
-            match Envelope::read(&body) {
+            let (at, envelope, body) = (received.at, Envelope::of(&received.top), received.page()?);
+            match envelope {
                 Ok(Some(envelope)) => Ok(Page { envelope, at }),
                 Ok(None) => {
                     Err(Failed::passing(Error::Protocol(format!("no JSON envelope, {}", start(&body)))).at(path))
@@ -231,14 +231,14 @@ impl Client {
         tracing::debug!(origin, status = status.as_u16(), "mimecast answered");
         let headers = response.headers().clone();
         let body = Body::read(response, file).await.map_err(|e| e.at(origin))?;
-        let complaint = if link { None } else { body.json() };
-        refusal::check(status, &headers, complaint, link, at).map_err(|e| e.at(origin))?;
+        let top = body.json().filter(|_| !link).map(Top::read).unwrap_or_default();
+        refusal::check(status, &headers, top.complaint(), link, at).map_err(|e| e.at(origin))?;
         if matches!(body, Body::File { is_markup: true, .. }) {
             // Of something in between: taken for a file it would be a dead letter, and the file itself lost.
             let text = "an HTML or XML page in place of the file".to_owned();
             return Err(Failed::passing(Error::Unavailable(text)).at(origin));
         }
-        Ok(Received { headers, at, body })
+        Ok(Received { headers, at, body, top })
     }
 
     /// Asks the API, as soon as its quota allows.

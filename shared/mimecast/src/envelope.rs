@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::json::List;
 use crate::{Error, json, lenient};
 
 /// The most rows in one answer; asked for are 500 at most.
@@ -61,43 +62,14 @@ impl Envelope {
     /// `Unreadable` where the body starts as an envelope and breaks off or breaks down; `Protocol` where `data` is missing or holds
     /// no rows, and nothing says why: absent is not empty.
     pub fn read(body: &Bytes) -> Result<Option<Self>, Error> {
-        let envelope = Self::parse(body)?;
-        envelope.as_ref().map_or(Ok(()), Self::check)?;
-        Ok(envelope)
+        Self::of(&Top::read(body))
     }
 
-    /// As [`Envelope::read`], and leaves `data` unjudged.
-    pub(crate) fn parse(body: &Bytes) -> Result<Option<Self>, Error> {
-        if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-            return Ok(None);
-        }
-        let unreadable = |reason: String| Error::Unreadable { raw: body.clone(), reason };
-        let (mut meta, mut data, mut envelope) = (Value::Null, Bytes::new(), false);
-        for member in json::members(body) {
-            let (key, value) = match member {
-                Ok(member) => member,
-                Err(_) if !envelope && data.is_empty() => return Ok(None),
-                Err(broken) => return Err(unreadable(broken.to_string())),
-            };
-            match key {
-                b"meta" => {
-                    envelope = true;
-                    meta =
-                        serde_json::from_slice(value).map_err(|_| unreadable("meta is not understood".to_owned()))?;
-                }
-                b"fail" => envelope = true,
-                b"data" => data = body.slice_ref(value),
-                _ => {}
-            }
-        }
-        let pagination = &meta["pagination"];
-        Ok(envelope.then(|| Self {
-            body: body.clone(),
-            data,
-            is_last: lenient::is_true(&meta["isLastToken"]),
-            next: lenient::text(&pagination["next"]),
-            total: lenient::whole(&pagination["totalCount"]),
-        }))
+    /// As [`Envelope::read`].
+    pub(crate) fn of(top: &Top) -> Result<Option<Self>, Error> {
+        let envelope = top.envelope()?;
+        envelope.as_ref().map_or(Ok(()), Self::check)?;
+        Ok(envelope)
     }
 
     /// Whether it says that nothing is new without any `data`: by `isLastToken`.
@@ -111,7 +83,7 @@ impl Envelope {
         let protocol = |text: &str| Err(Error::Protocol(text.to_owned()));
         match self.data.first() {
             // A `fail` that got as far as here says by itself that there are none.
-            None if complaint(&self.body).is_some() => Ok(()),
+            None if Top::read(&self.body).complaint().is_some() => Ok(()),
             None => protocol("no member `data` in the answer"),
             Some(_) if is_list(&self.data) => Ok(()),
             Some(_) => protocol("`data` is no list of rows"),
@@ -125,70 +97,162 @@ impl Envelope {
     /// member is missing that should hold them.
     pub fn rows(&self, rows: Rows) -> Result<Vec<Bytes>, Error> {
         let unreadable = |reason: String| Error::Unreadable { raw: self.body.clone(), reason };
-        let broken = |reason: json::Broken| unreadable(reason.to_string());
-        let few = |rows: Vec<Bytes>| match rows.len() {
-            ..=MAX_ROWS => Ok(rows),
-            _ => Err(unreadable(format!("more than {MAX_ROWS} rows"))),
-        };
-        let groups = few(list(&self.data).map_err(broken)?)?;
-        match rows {
-            Rows::Flat => Ok(groups),
-            Rows::In(name) => {
-                let mut found = Vec::new();
-                let missing = || Error::Protocol(format!("no list `{name}` in `data` of the answer"));
-                for group in groups {
-                    let (mut is_empty, mut is_found) = (true, false);
-                    for member in json::members(&group) {
-                        let (key, value) = member.map_err(broken)?;
-                        is_empty = false;
-                        if json::key_is(key, name) {
-                            is_found = is_list(value);
-                            found.extend(list(&group.slice_ref(value)).map_err(broken)?);
-                            found = few(found)?;
-                        }
-                    }
-                    // Rows under another name would pass for a quiet hour.
-                    if !is_empty && !is_found {
-                        return Err(missing());
-                    }
-                }
-                Ok(found)
-            }
-        }
+        let mut found = Found { data: &self.data, rows: Vec::new() };
+        found.read(rows).map_err(|problem| match problem {
+            Problem::Broken(reason) => unreadable(reason.to_string()),
+            Problem::TooMany => unreadable(format!("more than {MAX_ROWS} rows")),
+            Problem::Missing(name) => Error::Protocol(format!("no list `{name}` in `data` of the answer")),
+        })?;
+        Ok(found.rows)
     }
 }
 
-/// What [`list`] reads: an array, an object or `null`.
+const ARRAY: [u8; 2] = [b'[', b']'];
+const OBJECT: [u8; 2] = [b'{', b'}'];
+
+/// Finds rows in one walk over `data`.
+struct Found<'a> {
+    data: &'a Bytes,
+    rows: Vec<Bytes>,
+}
+
+/// Why there are no rows.
+enum Problem {
+    Broken(json::Broken),
+    TooMany,
+    /// No list has this name.
+    Missing(&'static str),
+}
+
+impl From<json::Broken> for Problem {
+    fn from(broken: json::Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
+
+impl Found<'_> {
+    fn read(&mut self, rows: Rows) -> Result<(), Problem> {
+        let mut data = List::before(self.data);
+        match rows {
+            Rows::Flat => self.list(&mut data).map(drop),
+            Rows::In(name) => match data.peek() {
+                Some(b'[') => data.nested(ARRAY, |group| self.group(group, name)),
+                Some(b'{') => self.group(&mut data, name),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn group(&mut self, data: &mut List, name: &'static str) -> Result<(), Problem> {
+        let (mut is_empty, mut is_found) = (true, false);
+        data.nested(OBJECT, |member| {
+            is_empty = false;
+            if json::key_is(member.key()?, name) {
+                is_found = self.list(member)?;
+            } else {
+                member.value()?;
+            }
+            Ok::<_, Problem>(())
+        })?;
+        // Rows under another name would pass for a quiet hour.
+        if is_empty || is_found { Ok(()) } else { Err(Problem::Missing(name)) }
+    }
+
+    /// An array's elements; a single object is a list of one, `null` or nothing is empty. Whether it was any of these.
+    fn list(&mut self, list: &mut List) -> Result<bool, Problem> {
+        match list.peek() {
+            Some(b'[') => list.nested(ARRAY, |row| self.row(row)).map(|()| true),
+            Some(b'{') => self.row(list).map(|()| true),
+            None => Ok(true),
+            Some(_) => Ok(list.value()? == b"null"),
+        }
+    }
+
+    fn row(&mut self, list: &mut List) -> Result<(), Problem> {
+        self.rows.push(self.data.slice_ref(list.value()?));
+        if self.rows.len() > MAX_ROWS { Err(Problem::TooMany) } else { Ok(()) }
+    }
+}
+
+/// Whether rows may be in it: an array, an object or `null`.
 fn is_list(value: &[u8]) -> bool {
     matches!(value.first(), Some(b'[' | b'{')) || value == b"null"
 }
 
-/// An array's elements; a single object is a list of one; `null` or nothing is empty.
-fn list(value: &Bytes) -> Result<Vec<Bytes>, json::Broken> {
-    match value.first() {
-        // One more shows that there are too many.
-        Some(b'[') => json::elements(value).take(MAX_ROWS + 1).map(|element| Ok(value.slice_ref(element?))).collect(),
-        Some(b'{') => Ok(vec![value.clone()]),
-        _ => Ok(Vec::new()),
-    }
+/// The members of an answer's own level that say what it is, found in one walk: pages are long.
+#[derive(Default)]
+pub(crate) struct Top {
+    body: Bytes,
+    meta: Option<Bytes>,
+    /// Empty where it is absent.
+    data: Bytes,
+    has_fail: bool,
+    /// `fail` and `error`.
+    complaints: Vec<Bytes>,
+    /// It breaks off or breaks down behind these.
+    broken: Option<json::Broken>,
 }
 
-/// What `body` complains about, if it is JSON that complains at all. An entry of `fail` without code and message is none.
-pub(crate) fn complaint(body: &[u8]) -> Option<Complaint> {
-    let mut complaint = Complaint::default();
-    for member in json::members(body) {
-        let (key, value) = member.ok()?;
-        let entries: Vec<FailEntry> = match key {
-            b"meta" => {
-                let meta: Value = serde_json::from_slice(value).unwrap_or_default();
-                let status = lenient::whole(&meta["status"]).and_then(|status| u16::try_from(status).ok());
-                complaint.status = status.filter(|status| *status != 200);
-                continue;
+impl Top {
+    pub fn read(body: &Bytes) -> Self {
+        let mut top = Self { body: body.clone(), ..Self::default() };
+        for member in json::members(body) {
+            let (key, value) = match member {
+                Ok((key, value)) => (key, body.slice_ref(value)),
+                Err(broken) => {
+                    top.broken = Some(broken);
+                    break;
+                }
+            };
+            match key {
+                b"meta" => top.meta = Some(value),
+                b"data" => top.data = value,
+                b"fail" | b"error" => {
+                    top.has_fail |= key == b"fail";
+                    top.complaints.push(value);
+                }
+                _ => {}
             }
-            b"fail" | b"error" => entries(value),
-            _ => continue,
+        }
+        top
+    }
+
+    /// As [`Envelope::read`], and leaves `data` unjudged.
+    pub fn envelope(&self) -> Result<Option<Envelope>, Error> {
+        let Self { body, meta, data, has_fail, broken, .. } = self;
+        let unreadable = |reason: String| Error::Unreadable { raw: body.clone(), reason };
+        let is_envelope = meta.is_some() || *has_fail;
+        match broken {
+            Some(_) if !is_envelope && data.is_empty() => return Ok(None),
+            Some(broken) => return Err(unreadable(broken.to_string())),
+            None => {}
+        }
+        let meta: Value = match meta {
+            Some(meta) => serde_json::from_slice(meta).map_err(|_| unreadable("meta is not understood".to_owned()))?,
+            None => Value::Null,
         };
-        let details = entries.into_iter().flat_map(|entry| {
+        let pagination = &meta["pagination"];
+        Ok(is_envelope.then(|| Envelope {
+            body: body.clone(),
+            data: data.clone(),
+            is_last: lenient::is_true(&meta["isLastToken"]),
+            next: lenient::text(&pagination["next"]),
+            total: lenient::whole(&pagination["totalCount"]),
+        }))
+    }
+
+    /// What it complains about, if it is JSON that complains at all. An entry of `fail` without code and message is none.
+    pub fn complaint(&self) -> Option<Complaint> {
+        let mut complaint = Complaint::default();
+        if self.broken.is_some() {
+            return None;
+        }
+        if let Some(meta) = &self.meta {
+            let meta: Value = serde_json::from_slice(meta).unwrap_or_default();
+            let status = lenient::whole(&meta["status"]).and_then(|status| u16::try_from(status).ok());
+            complaint.status = status.filter(|status| *status != 200);
+        }
+        let details = self.complaints.iter().flat_map(|value| entries(value)).flat_map(|entry| {
             let inner = entry.errors;
             std::iter::once(FailEntry { errors: Vec::new(), ..entry }).chain(inner)
         });
@@ -198,8 +262,8 @@ pub(crate) fn complaint(body: &[u8]) -> Option<Complaint> {
                 complaint.message = shown(&entry.message.unwrap_or_default());
             }
         }
+        (complaint.status.is_some() || !complaint.code.is_empty()).then_some(complaint)
     }
-    (complaint.status.is_some() || !complaint.code.is_empty()).then_some(complaint)
 }
 
 /// A list of entries or a single one; what has another form is an entry that nobody can name.
@@ -349,7 +413,9 @@ mod tests {
 
     #[test]
     fn complaints_are_found_in_every_shape() {
-        let of = |body: &str| complaint(body.as_bytes()).map(|c| (c.status, c.code, c.message));
+        let of = |body: &str| {
+            Top::read(&Bytes::copy_from_slice(body.as_bytes())).complaint().map(|c| (c.status, c.code, c.message))
+        };
         let some = |status, code: &str, message: &str| Some((status, code.to_owned(), message.to_owned()));
         let nested =
             r#"{"meta":{"status":200},"data":[],"fail":[{"key":{},"errors":[{"code":"err_a","message":"m"}]}]}"#;

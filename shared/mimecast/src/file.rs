@@ -31,9 +31,9 @@ impl FileAnswer {
         let text = |name: &str| Some(received.headers.get(name)?.to_str().ok()?.trim().to_owned());
         let next = text(token_header).filter(|token| !token.is_empty());
         let name = text(CONTENT_DISPOSITION.as_str()).as_deref().and_then(file_name).unwrap_or_default();
-        let (at, (file, small)) = (received.at, received.file()?);
+        let (at, envelope, (file, small)) = (received.at, received.top.envelope(), received.file()?);
         let is_empty = small.as_ref().is_some_and(Bytes::is_empty);
-        let is_file = small.as_ref().map_or(Ok(true), is_file).map_err(Failed::passing)?;
+        let is_file = small.map_or(Ok(true), |body| is_file(&body, envelope)).map_err(Failed::passing)?;
         if token_required && is_file && !is_empty && next.is_none() {
             // Without it the same file would come again for ever, as if it were new.
             return Err(Failed::passing(Error::Protocol(format!("a file without the header {token_header}"))));
@@ -43,8 +43,8 @@ impl FileAnswer {
 }
 
 /// Whether `body` is a file; false: it says that nothing is new.
-fn is_file(body: &Bytes) -> Result<bool, Error> {
-    match Envelope::parse(body) {
+fn is_file(body: &Bytes, envelope: Result<Option<Envelope>, Error>) -> Result<bool, Error> {
+    match envelope {
         Ok(Some(envelope)) if envelope.is_last() => Ok(false),
         Ok(Some(envelope)) => {
             envelope.check()?;

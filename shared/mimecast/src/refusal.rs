@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
 use crate::Error;
-use crate::envelope::{self, Complaint};
+use crate::envelope::{Complaint, shown};
 use crate::retry::quota_wait;
 
 /// A request that failed, and whether the same one may succeed when it is sent again.
@@ -35,15 +35,14 @@ impl Failed {
     }
 }
 
-/// Passes what is a success: 2xx with no complaint in the body. `link`: a signed link, whose body is never looked at.
+/// Passes what is a success: 2xx with no complaint in the body. `link`: of a signed link, whose body is never looked at.
 pub(crate) fn check(
     status: StatusCode,
     headers: &HeaderMap,
-    body: Option<&[u8]>,
+    complaint: Option<Complaint>,
     link: bool,
     now: DateTime<Utc>,
 ) -> Result<(), Failed> {
-    let complaint = body.and_then(envelope::complaint);
     let code = match (&complaint, status.is_success()) {
         (None, true) => return Ok(()),
         (Some(complaint), true) if is_nothing_new(complaint) => return Ok(()),
@@ -76,7 +75,7 @@ pub(crate) fn check(
 
 /// A UUID in full: support asks for it, and it opens nothing.
 fn request_id(id: &str) -> String {
-    if id.len() == 36 && uuid::Uuid::try_parse(id).is_ok() { id.to_owned() } else { envelope::shown(id) }
+    if id.len() == 36 && uuid::Uuid::try_parse(id).is_ok() { id.to_owned() } else { shown(id) }
 }
 
 /// The threat feed says that nothing is new by failing: with a code of its own, or with one of these messages.
@@ -98,11 +97,18 @@ fn is_about_a_token(complaint: &Complaint) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::envelope::Top;
+
+    fn complaint(body: &str) -> Option<Complaint> {
+        Top::read(&Bytes::copy_from_slice(body.as_bytes())).complaint()
+    }
 
     fn of(status: u16, body: &str) -> String {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        match check(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), Some(body.as_bytes()), false, now) {
+        match check(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), complaint(body), false, now) {
             Ok(()) => "fine".into(),
             Err(Failed { error, retry }) => {
                 let kind = format!("{error:?}");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use reqwest::Response;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,6 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::credentials::KeysV2;
+use crate::envelope::Top;
 use crate::refusal::{self, Failed};
 use crate::{Error, lenient};
 
@@ -72,7 +74,8 @@ impl Token {
             // RFC 6749: invalid_client and invalid_grant may come as 400.
             return Err(Failed::lasting(Error::Credentials(format!("{PATH}: client_id or client_secret is wrong"))));
         }
-        refusal::check(status, &headers, Some(&body), false, now).map_err(|e| e.at(PATH))?;
+        let body = Bytes::from(body);
+        refusal::check(status, &headers, Top::read(&body).complaint(), false, now).map_err(|e| e.at(PATH))?;
         let grant = serde_json::from_slice(&body).ok();
         let grant = grant.filter(|grant: &Grant| !grant.access_token.expose_secret().trim().is_empty());
         let none = || Failed::passing(Error::Protocol(format!("{PATH}: no access_token in the answer")));

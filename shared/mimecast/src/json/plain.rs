@@ -3,6 +3,8 @@
 //! Nearly every event is, so it costs one look at each byte. All that is in the least doubtful is left to the slow path beside it,
 //! `compact` and `members`, which stays the law: this one may refuse what that takes, never take what that refuses or reads otherwise.
 
+use super::scan::{HIGH, ONES};
+
 /// Nested deeper than this an event is not plain: each level takes stack.
 const DEPTH: u8 = 64;
 
@@ -93,11 +95,6 @@ struct Walk<'a> {
     /// All bits that are set in any byte of a string, or near one.
     bits: u64,
 }
-
-/// A one in each byte of a word.
-const ONES: u64 = u64::MAX / 255;
-/// The highest bit of each byte.
-const HIGH: u64 = ONES << 7;
 
 impl<'a> Walk<'a> {
     fn peek(&self) -> Option<u8> {
