@@ -19,7 +19,7 @@ use crate::outbox::{BATCH_BYTES, BATCH_LINES};
 use crate::process::answer::Status;
 use crate::process::collector::Collector;
 use crate::read::events::Events;
-use crate::read::file::{Opened, Shelf};
+use crate::read::file::{FeedFiles, Opened};
 use crate::read::portion::{DeadLetter, Portion};
 use crate::read::task::Task;
 use crate::read::time::stamp;
@@ -223,13 +223,13 @@ impl<'a> Replay<'a> {
     ) -> Result<Result<(), String>, Error> {
         let content::Files { feed, mut archive, files, raw } = files;
         let task = self.task;
-        let mut shelf = Shelf::new(&task, spec, &feed);
-        shelf.replays = true;
+        let mut of_feed = FeedFiles::new(&task, spec, &feed);
+        of_feed.replays = true;
         let alone = files.len() == 1;
         let (mut bad, mut taken) = (Vec::new(), false);
         for (index, name) in files {
             let link = matches!(feed.ask, Ask::Links { .. }).then(|| name_hash(&name));
-            let opened = archive.extract(index).and_then(|file| shelf.tell(&name, link, file, &self.seen));
+            let opened = archive.extract(index).and_then(|file| of_feed.open(&name, link, file, &self.seen));
             let mut file = match opened {
                 Ok(Opened::File(file)) => file,
                 Ok(Opened::Known | Opened::Empty) => {
@@ -237,7 +237,7 @@ impl<'a> Replay<'a> {
                     continue;
                 }
                 Ok(Opened::Unreadable(_, reason)) | Err(ReadError::Broken(reason)) => {
-                    bad.extend(shelf.letter(&name, raw.clone(), reason).rejected);
+                    bad.extend(of_feed.letter(&name, raw.clone(), reason).rejected);
                     continue;
                 }
                 Err(error) => return Err(mimecast::Error::from(error).into()),
@@ -245,7 +245,7 @@ impl<'a> Replay<'a> {
             taken = true;
             self.seen.begin();
             let mut first = true;
-            while let Some(portion) = shelf.portion(&mut file, &mut self.seen).map_err(mimecast::Error::from)? {
+            while let Some(portion) = of_feed.portion(&mut file, &mut self.seen).map_err(mimecast::Error::from)? {
                 if std::mem::take(&mut first) && alone && portion.events.is_empty() && portion.duplicates == 0 {
                     if let Some(DeadLetter { reason, .. }) = portion.rejected.into_iter().next() {
                         return Ok(Err(reason));

@@ -32,7 +32,7 @@ const KIND: [&str; 2] = ["type", "eventType"];
 const TIME: &str = "timestamp";
 
 /// A feed of a source, with what its files need to become events.
-pub(crate) struct Shelf<'a> {
+pub(crate) struct FeedFiles<'a> {
     pub task: &'a Task<'a>,
     pub spec: &'a Stream,
     pub feed: &'a Feed,
@@ -65,14 +65,14 @@ pub(crate) enum Opened {
     Unreadable(Bytes, String),
 }
 
-impl<'a> Shelf<'a> {
+impl<'a> FeedFiles<'a> {
     pub fn new(task: &'a Task<'a>, spec: &'a Stream, feed: &'a Feed) -> Self {
         Self { task, spec, feed, tables: Vec::new(), latest: 0, replays: false }
     }
 
     /// What a file is, by its first bytes. `mark`: of its link, where it has one; then whoever asked for it knows that it is
     /// new.
-    pub fn tell(&self, name: &str, mark: Option<u128>, mut file: Content, seen: &Seen) -> Result<Opened, ReadError> {
+    pub fn open(&self, name: &str, mark: Option<u128>, mut file: Content, seen: &Seen) -> Result<Opened, ReadError> {
         let (format, blank) = self.format(name, &mut file)?;
         let Some(format) = format else {
             return Ok(match blank {

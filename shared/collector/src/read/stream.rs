@@ -16,7 +16,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use mimecast::{Error as Upstream, ReadError};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, Semaphore};
 
-use super::file::{Opened, Shelf};
+use super::file::{FeedFiles, Opened};
 use super::portion::Portion;
 use super::task::Task;
 use super::time::stamp;
@@ -70,9 +70,9 @@ pub(super) async fn read(task: &Task<'_>, spec: &Stream, state: &State, outbox: 
 /// Reads the feeds side by side. One's trouble is not another's: the first error is returned when all have ended, unless it is
 /// one that all would meet.
 async fn all(task: &Task<'_>, spec: &Stream, feeds: &[Feed], state: &State, outbox: &Outbox) -> Result<(), Error> {
-    let desk = Desk { seen: Mutex::new(None), downloads: Arc::new(Semaphore::new(DOWNLOADS)) };
+    let shared = Shared { seen: Mutex::new(None), downloads: Arc::new(Semaphore::new(DOWNLOADS)) };
     let read = |feed| {
-        let mut reader = Reader::new(task, spec, feed, state, outbox, &desk);
+        let mut reader = Reader::new(task, spec, feed, state, outbox, &shared);
         async move { (feed, reader.read().await) }
     };
     let mut reads: FuturesUnordered<_> = feeds.iter().map(read).collect();
@@ -93,18 +93,17 @@ async fn all(task: &Task<'_>, spec: &Stream, feeds: &[Feed], state: &State, outb
 }
 
 /// What the feeds of a run share.
-struct Desk {
-    /// The marks of what has been delivered, asked for when the first file appears. Who holds it reads its file: one at a time,
-    /// as an inflated file takes memory.
+struct Shared {
+    /// Asked for when the first file appears.
     seen: Mutex<Option<Seen>>,
     downloads: Arc<Semaphore>,
 }
 
 /// Reads one feed.
 struct Reader<'a> {
-    shelf: Shelf<'a>,
+    files: FeedFiles<'a>,
     outbox: &'a Outbox,
-    desk: &'a Desk,
+    shared: &'a Shared,
     /// As the outbox has it.
     position: Position,
     /// What was set aside when the run began.
@@ -121,15 +120,23 @@ impl<'a> Reader<'a> {
         feed: &'a Feed,
         state: &State,
         outbox: &'a Outbox,
-        desk: &'a Desk,
+        shared: &'a Shared,
     ) -> Self {
         let position = state.streams.get(&feed.name).cloned().unwrap_or_default();
         let aside_before = position.aside.keys().cloned().collect();
-        Self { shelf: Shelf::new(task, spec, feed), outbox, desk, position, aside_before, misses: 0, missed: None }
+        Self {
+            files: FeedFiles::new(task, spec, feed),
+            outbox,
+            shared,
+            position,
+            aside_before,
+            misses: 0,
+            missed: None,
+        }
     }
 
     async fn read(&mut self) -> Result<(), Error> {
-        match &self.shelf.feed.ask {
+        match &self.files.feed.ask {
             Ask::Links { .. } => self.links().await,
             Ask::File { .. } => self.answers().await,
         }
@@ -146,7 +153,7 @@ impl<'a> Reader<'a> {
 
     /// From when on a request by date asks.
     fn first_day(&mut self) -> DateTime<Utc> {
-        let (now, task, keeps) = (self.now(), self.shelf.task, self.shelf.spec.keeps);
+        let (now, task, keeps) = (self.now(), self.files.task, self.files.spec.keeps);
         if let Some(range) = task.backfill {
             return range.from.max(now - keeps);
         }
@@ -181,15 +188,15 @@ impl<'a> Reader<'a> {
         self.take(Portion::default()).await;
     }
 
-    /// Reads a file from where it was left, at the desk.
+    /// Delivers a file from where it was left.
     async fn deliver(&mut self, opened: Opened, name: &str, mark: Option<u128>, seen: &mut Seen) -> Result<u64, Error> {
-        let by_file = self.shelf.spec.identity == Identity::File;
+        let by_file = self.files.spec.identity == Identity::File;
         let mut portion = Portion { stamp: stamp(self.now()), ..Portion::default() };
         let (mut pieces, mut done) = (0, mark);
         match opened {
             Opened::Known => return Ok(0),
             Opened::Empty => {}
-            Opened::Unreadable(raw, reason) => portion = self.shelf.letter(name, raw, reason),
+            Opened::Unreadable(raw, reason) => portion = self.files.letter(name, raw, reason),
             Opened::File(mut file) => {
                 let place = format!("{:032x}", file.mark);
                 if by_file {
@@ -197,7 +204,7 @@ impl<'a> Reader<'a> {
                     file.go_on_from(read).map_err(local)?;
                 }
                 seen.begin();
-                while let Some(portion) = self.shelf.portion(&mut file, seen).map_err(local)? {
+                while let Some(portion) = self.files.portion(&mut file, seen).map_err(local)? {
                     if by_file {
                         self.position.places.insert(place.clone(), file.place);
                     }
@@ -217,29 +224,29 @@ impl<'a> Reader<'a> {
 
     /// Keeps what is no progress.
     async fn note(&self) {
-        let (feed, position) = (self.shelf.feed.name.clone(), self.position.clone());
+        let (feed, position) = (self.files.feed.name.clone(), self.position.clone());
         self.outbox.note(|state| _ = state.streams.insert(feed, position)).await;
     }
 
-    /// The desk, with the marks on it.
-    async fn desk(&self) -> Result<MappedMutexGuard<'a, Seen>, Error> {
-        let mut seen = self.desk.seen.lock().await;
+    /// The marks of what has been delivered. Who holds them reads its file: one at a time, as an inflated file takes memory.
+    async fn seen(&self) -> Result<MappedMutexGuard<'a, Seen>, Error> {
+        let mut seen = self.shared.seen.lock().await;
         if seen.is_none() {
-            let task = self.shelf.task;
+            let task = self.files.task;
             // Nothing that was published before this can be asked for again.
-            let from = task.client.now() - self.shelf.spec.keeps - A_DAY;
+            let from = task.client.now() - self.files.spec.keeps - A_DAY;
             *seen = Some(task.seen(&stamp(from)).await?);
         }
         Ok(MutexGuard::map(seen, |seen| seen.get_or_insert_default()))
     }
 
     async fn take(&self, portion: Portion) {
-        let (feed, position) = (self.shelf.feed.name.clone(), self.position.clone());
+        let (feed, position) = (self.files.feed.name.clone(), self.position.clone());
         self.outbox.take(portion, |state| _ = state.streams.insert(feed, position)).await;
     }
 
     fn now(&self) -> DateTime<Utc> {
-        self.shelf.task.client.now()
+        self.files.task.client.now()
     }
 }
 

@@ -19,7 +19,7 @@ use mimecast::pieces::{Format, Piece, Pieces};
 use mimecast::{Envelope, ReadError};
 use tempfile::SpooledTempFile;
 
-use crate::read::file::{Shelf, origin};
+use crate::read::file::{FeedFiles, origin};
 use crate::read::portion::{DeadLetter, Event, Place, Portion};
 use crate::read::snapshot::{hashed_id, stamped};
 use crate::read::task::Task;
@@ -197,7 +197,7 @@ pub(super) fn stream<'a>(
     let (feed, name, is_line) = file_of(task, spec, letter).ok_or("its feed is none of those that are collected")?;
     if is_line {
         let event = event(&feed, letter, &name, &raw, header)?;
-        let (table, unknown_type) = Shelf::new(task, spec, &feed).table(&name, &event);
+        let (table, unknown_type) = FeedFiles::new(task, spec, &feed).table(&name, &event);
         let mut found = Line::default();
         let mark = match spec.identity {
             // The file counts as delivered, so nothing else delivers its lines.

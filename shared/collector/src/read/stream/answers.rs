@@ -58,7 +58,7 @@ impl Reader<'_> {
                     return Err(Upstream::Unavailable(format!("it never came whole: {reason}")).into());
                 }
                 Err(reason) => {
-                    tracing::warn!(reason, origin = self.shelf.origin(&name), "asking for the answer again");
+                    tracing::warn!(reason, origin = self.files.origin(&name), "asking for the answer again");
                     continue;
                 }
             };
@@ -66,7 +66,7 @@ impl Reader<'_> {
             unreadable = given.unreadable;
             empty = if given.files == 0 { empty + 1 } else { 0 };
             // A threat feed says that nothing is new by a file with only a header: that token is no better than the old one.
-            if given.pieces == 0 && !unreadable && self.shelf.spec.identity == Identity::Content {
+            if given.pieces == 0 && !unreadable && self.files.spec.identity == Identity::Content {
                 break at;
             }
             let next = next.filter(|next| Some(next) != token.as_ref());
@@ -93,10 +93,10 @@ impl Reader<'_> {
 
     /// Asks for what comes after the token, or with none from a time on where the API can do that.
     async fn post(&self, token: Option<&str>, by_date: bool) -> Result<FileAnswer, Upstream> {
-        let Ask::File { path, filter, token_header, start } = &self.shelf.feed.ask else {
+        let Ask::File { path, filter, token_header, start } = &self.files.feed.ask else {
             return Err(Upstream::Protocol(String::new()));
         };
-        let (task, now, keeps) = (self.shelf.task, self.now(), self.shelf.spec.keeps);
+        let (task, now, keeps) = (self.files.task, self.now(), self.files.spec.keeps);
         let last = self.position.caught_up;
         let begin = match last {
             Some(last) => (last - if by_date { A_DAY } else { OVERLAP }).max(now - keeps),
@@ -113,7 +113,7 @@ impl Reader<'_> {
     }
 
     fn has_start(&self) -> bool {
-        matches!(self.shelf.feed.ask, Ask::File { start: Some(_), .. })
+        matches!(self.files.feed.ask, Ask::File { start: Some(_), .. })
     }
 
     /// Reads the files in an answer, or says why it is worth another try.
@@ -134,7 +134,7 @@ impl Reader<'_> {
                 // An empty body stays so: there is nothing to keep.
                 if !raw.bytes.is_empty() {
                     let (raw, reason) = raw.rejected(&reason);
-                    let letter = self.shelf.letter(name, raw, reason);
+                    let letter = self.files.letter(name, raw, reason);
                     self.take(letter).await;
                 }
                 return Ok(Ok(given));
@@ -144,15 +144,15 @@ impl Reader<'_> {
         let names: Vec<String> = archive.files().iter().map(|file| file.name.clone()).collect();
         given.files = names.len();
         for (index, name) in names.iter().enumerate() {
-            let mut seen = self.desk().await?;
+            let mut seen = self.seen().await?;
             let opened = match archive.extract(index) {
                 Ok(mut file) => {
                     let checked = archive.is_checked() || last;
-                    let doubt = if checked { None } else { self.shelf.doubt(name, &mut file).map_err(local)? };
+                    let doubt = if checked { None } else { self.files.doubt(name, &mut file).map_err(local)? };
                     if let Some(reason) = doubt {
                         return Ok(Err(reason.to_owned()));
                     }
-                    self.shelf.tell(name, None, file, &seen).map_err(local)?
+                    self.files.open(name, None, file, &seen).map_err(local)?
                 }
                 Err(ReadError::Broken(reason)) if !last => return Ok(Err(reason)),
                 Err(ReadError::Broken(reason)) => {
@@ -171,10 +171,10 @@ impl Reader<'_> {
 
     /// A refused token: from the oldest that the API keeps. Files are recognised, so little is repeated.
     async fn restart(&mut self, reason: String) {
-        let (now, keeps) = (self.now(), self.shelf.spec.keeps);
+        let (now, keeps) = (self.now(), self.files.spec.keeps);
         let oldest = now - keeps;
         let last = self.position.caught_up.unwrap_or(now);
-        tracing::warn!(feed = self.shelf.feed.name, %reason, "token refused, reading again what mimecast keeps");
+        tracing::warn!(feed = self.files.feed.name, %reason, "token refused, reading again what mimecast keeps");
         let repeat = (last > oldest).then_some(Gap { from: oldest, to: last });
         self.position.token = None;
         // Without it the next request would start at INITIAL_LOOKBACK: it has to be all that is kept.

@@ -152,8 +152,8 @@ impl Reader<'_> {
     }
 
     async fn ask_as_known(&self, question: &Question) -> Result<Listing, Upstream> {
-        let Ask::Links { path, kind } = self.shelf.feed.ask else { return Err(Upstream::Protocol(String::new())) };
-        let (task, size) = (self.shelf.task, self.page_size().to_string());
+        let Ask::Links { path, kind } = self.files.feed.ask else { return Err(Upstream::Protocol(String::new())) };
+        let (task, size) = (self.files.task, self.page_size().to_string());
         let Question { token, days: [first, last] } = question;
         let mut query = vec![("type", kind), ("pageSize", &*size)];
         query.extend(token.as_ref().map(|token| ("nextPage", token.as_str())));
@@ -170,7 +170,7 @@ impl Reader<'_> {
 
     /// From which day to which a request by date asks.
     fn days(&mut self) -> [String; 2] {
-        let last = self.shelf.task.backfill.map_or(self.now(), |range| range.to - TimeDelta::milliseconds(1));
+        let last = self.files.task.backfill.map_or(self.now(), |range| range.to - TimeDelta::milliseconds(1));
         [self.first_day(), last].map(|day| day.format("%Y-%m-%d").to_string())
     }
 
@@ -181,8 +181,8 @@ impl Reader<'_> {
         }
         let mut paths = HashSet::new();
         let mut queue: VecDeque<Link> = {
-            let desk = self.desk().await?;
-            let known = |link: &Link| desk.contains(name_hash(link.path()));
+            let seen = self.seen().await?;
+            let known = |link: &Link| seen.contains(name_hash(link.path()));
             // A link may be listed twice. What is set aside is looked for by date.
             let wanted = |link: &Link| {
                 paths.insert(link.path().to_owned())
@@ -191,7 +191,7 @@ impl Reader<'_> {
             };
             links.into_iter().filter(wanted).collect()
         };
-        self.tell_of_losses(&queue, by_date).await;
+        self.warn_of_losses(&queue, by_date).await;
         let mut ahead = VecDeque::new();
         loop {
             while ahead.len() < DOWNLOADS
@@ -229,7 +229,7 @@ impl Reader<'_> {
                     return Err(error.into());
                 }
                 // The run's end is no trouble of the file's.
-                Err(error) if Instant::now() >= self.shelf.task.until => return Err(error.into()),
+                Err(error) if Instant::now() >= self.files.task.until => return Err(error.into()),
                 // What was set aside before has a fresh link already: one try in each run.
                 Err(error @ Upstream::LinkRefused(_))
                     if tries < TRIES && !self.position.aside.contains_key(link.path()) =>
@@ -247,9 +247,9 @@ impl Reader<'_> {
                 }
                 // A link that nobody should follow, whichever fresh one is asked for.
                 Err(Upstream::Unreadable { raw, reason }) => {
-                    let mut desk = self.desk().await?;
+                    let mut seen = self.seen().await?;
                     let (opened, mark) = (Opened::Unreadable(raw, reason), name_hash(link.path()));
-                    self.deliver(opened, link.path(), Some(mark), &mut desk).await?;
+                    self.deliver(opened, link.path(), Some(mark), &mut seen).await?;
                     return Ok(());
                 }
                 Err(error) => return self.set_aside(&link, error).await,
@@ -263,16 +263,16 @@ impl Reader<'_> {
     /// Reads a file, or says why it is worth another try.
     async fn read_file(&mut self, link: &Link, mut file: SpooledTempFile, last: bool) -> Result<Option<String>, Error> {
         let (path, mark) = (link.path(), name_hash(link.path()));
-        let mut seen = self.desk().await?;
+        let mut seen = self.seen().await?;
         let last = last && self.stays_broken(path);
         let raw = if last { Raw::of(&mut file).map_err(local)? } else { Raw::default() };
         let opened = match Archive::open(file, path).and_then(only) {
             Ok((mut file, whole)) => {
-                let doubt = if whole || last { None } else { self.shelf.doubt(path, &mut file).map_err(local)? };
+                let doubt = if whole || last { None } else { self.files.doubt(path, &mut file).map_err(local)? };
                 if let Some(reason) = doubt {
                     return Ok(Some(reason.to_owned()));
                 }
-                self.shelf.tell(path, Some(mark), file, &seen).map_err(local)?
+                self.files.open(path, Some(mark), file, &seen).map_err(local)?
             }
             Err(ReadError::Broken(reason)) if last && !raw.bytes.is_empty() => {
                 let (raw, reason) = raw.rejected(&reason);
@@ -288,9 +288,9 @@ impl Reader<'_> {
     }
 
     fn download(&self, link: &Link) -> Ahead<Download> {
-        let task = self.shelf.task;
+        let task = self.files.task;
         let (client, link, until, downloads) =
-            (task.client.clone(), link.clone(), task.until, self.desk.downloads.clone());
+            (task.client.clone(), link.clone(), task.until, self.shared.downloads.clone());
         Ahead::start(async move {
             let permit = downloads.acquire_owned().await.map_err(|error| Upstream::Local(error.to_string()))?;
             Ok((client.download(&link, until).await?, permit))
@@ -317,7 +317,7 @@ impl Reader<'_> {
 
     /// What was set aside and can be listed no more is a dead letter: its path is all there is of it.
     async fn give_up_unlisted(&mut self, now: DateTime<Utc>) {
-        let keeps = self.shelf.spec.keeps;
+        let keeps = self.files.spec.keeps;
         let over: Vec<String> = self
             .position
             .aside
@@ -328,7 +328,7 @@ impl Reader<'_> {
         for path in over {
             self.position.aside.remove(&path);
             let reason = "it could not be had for as long as mimecast kept it".to_owned();
-            let mut portion = self.shelf.letter(&path, Bytes::from(path.clone()), reason);
+            let mut portion = self.files.letter(&path, Bytes::from(path.clone()), reason);
             portion.marks.push(name_hash(&path));
             self.take(portion).await;
         }
@@ -341,10 +341,10 @@ impl Reader<'_> {
             return Err(Upstream::Protocol("no entry of the listing has a url".to_owned()).into());
         }
         for entry in entries {
-            let mark = name_hash(&format!("{} {}", self.shelf.feed.name, String::from_utf8_lossy(&entry)));
-            let known = self.desk().await?.identity(mark).known;
+            let mark = name_hash(&format!("{} {}", self.files.feed.name, String::from_utf8_lossy(&entry)));
+            let known = self.seen().await?.identity(mark).known;
             if !known {
-                let mut portion = self.shelf.letter("", entry, "an entry of the listing without a link".to_owned());
+                let mut portion = self.files.letter("", entry, "an entry of the listing without a link".to_owned());
                 portion.marks.push(mark);
                 self.take(portion).await;
             }
@@ -353,11 +353,11 @@ impl Reader<'_> {
     }
 
     /// A file that only the listing by date shows was lost by the token: the user should know.
-    async fn tell_of_losses(&self, new: &VecDeque<Link>, by_date: bool) {
+    async fn warn_of_losses(&self, new: &VecDeque<Link>, by_date: bool) {
         let Position { listed, token, aside, .. } = &self.position;
         let lost = new.iter().find(|link| !aside.contains_key(link.path()));
-        if let (true, Some(link), Some(_), Some(_), None) = (by_date, lost, listed, token, self.shelf.task.backfill) {
-            let (feed, path) = (&self.shelf.feed.name, link.path());
+        if let (true, Some(link), Some(_), Some(_), None) = (by_date, lost, listed, token, self.files.task.backfill) {
+            let (feed, path) = (&self.files.feed.name, link.path());
             self.outbox
                 .warn(format!("{feed}: the listing by date shows files that the token never gave, such as {path}"))
                 .await;
@@ -367,13 +367,13 @@ impl Reader<'_> {
     /// The token is no longer good: the listing by date shows what it would have.
     async fn refused(&mut self, reason: String) {
         let (from, to) = (self.first_day(), self.position.caught_up.unwrap_or(self.now()));
-        tracing::warn!(feed = self.shelf.feed.name, %reason, "token refused, listing by date");
+        tracing::warn!(feed = self.files.feed.name, %reason, "token refused, listing by date");
         self.position.token = None;
         let repeat = (from < to).then_some(Gap { from, to });
         self.take(Portion { repeat, ..Portion::default() }).await;
     }
 
     fn page_size(&self) -> u32 {
-        self.shelf.task.settings.page_size.unwrap_or(LINKS_PER_PAGE).min(LINKS_PER_PAGE)
+        self.files.task.settings.page_size.unwrap_or(LINKS_PER_PAGE).min(LINKS_PER_PAGE)
     }
 }
