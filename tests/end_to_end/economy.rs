@@ -160,7 +160,7 @@ fn slice(request: &Request) -> (DateTime<Utc>, DateTime<Utc>) {
 #[tokio::test]
 async fn a_busy_source_reads_each_instant_again_once_when_it_is_as_old_as_the_overlap() {
     let mut world = World::new(Api::V2).await;
-    world.set("PAGE_SIZE", "12").set("OVERLAP", "45s").set("SETTLE", "0s").set("INITIAL_LOOKBACK", "60s");
+    world.set("PAGE_SIZE", "4").set("OVERLAP", "45s").set("SETTLE", "0s").set("INITIAL_LOOKBACK", "60s");
     let (begin, mut lines) = (now(), Vec::new());
     // As they come, before the test and while it goes on.
     for n in 0..700 {

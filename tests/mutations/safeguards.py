@@ -16,6 +16,7 @@ LEASE = "shared/collector/src/store/lease.rs"
 DELIVER = "shared/collector/src/deliver.rs"
 SEEN = "shared/collector/src/seen.rs"
 PLAN = "shared/collector/src/read/window/plan.rs"
+QUESTION = "shared/collector/src/read/window/question.rs"
 PAGES = "shared/collector/src/read/window/pages.rs"
 ANSWER = "shared/collector/src/read/window/answer.rs"
 SECOND = "shared/collector/src/read/window/second.rs"
@@ -65,9 +66,9 @@ MUTATIONS = [
      FUNCTIONS, "all_sources::small_pages_give_the_same"),
     ("the pages of a second agree", SECOND, "if reading.agrees() || reading.broken", "if true || reading.broken",
      SIMULATION, "every_promise_holds_for_every_seed"),
-    ("the pages of a slice agree", PAGES, "agrees &= page.rows.len() as u64 == total;", "agrees |= true;",
+    ("the pages of a slice agree", PAGES, "agrees &= first.rows.len() + more.len() == total;", "agrees = true;",
      FUNCTIONS, "field_cases::windows::a_row_that_comes_between_two_pages_is_neither_lost_nor_makes_another_come_twice"),
-    ("a refused page token is tried twice", ANSWER, "if self.refuses_last { 1 } else { 2 }", "1",
+    ("a refused page token is tried again", QUESTION, "const REFUSALS: u32 = 3;", "const REFUSALS: u32 = 1;",
      FUNCTIONS, "field_cases::windows::a_page_token_that_is_refused_once_hides_no_row"),
     ("what is behind is read again", PLAN, "unwrap_or(begin - overlap).max(since)).min(begin);",
      "unwrap_or(begin - overlap).max(since)).max(begin);",

@@ -2,8 +2,8 @@
 //!
 //! Lists are paged by offset, so a row that comes or goes while a list is paged moves others past the reader. A slice whose
 //! pages do not agree is read in shorter ones: no token and no half-read window is kept.
-//! `plan` says what to read, `length` how long a slice is to be, `answer` what came of it; `pages` reads one that has a few more
-//! rows than a page, `second` a single second that cannot be made shorter; `rows` tells the new rows.
+//! `plan` says what to read, `length` how long a slice is to be. `question` asks for it, `pages` for the pages behind the first, and
+//! `answer` says what came of it. `second` reads a single second that cannot be made shorter, `rows` tells which rows are new.
 //!
 //! Slices are half-open and end a settle lag behind the server's clock. Those ahead are asked for side by side and taken in
 //! order. What is behind is read again when it is `OVERLAP` old, for rows that came late.
@@ -12,6 +12,7 @@ mod answer;
 mod length;
 mod pages;
 mod plan;
+mod question;
 mod rows;
 mod second;
 
@@ -28,7 +29,8 @@ use crate::outbox::Outbox;
 use crate::seen::Seen;
 use crate::source::Window;
 use crate::state::{Late, State, Windows};
-use answer::{Answer, Asked, Outcome};
+use answer::{Answer, Outcome};
+use question::Asked;
 pub(crate) use rows::{judge, time};
 
 const SECOND: TimeDelta = TimeDelta::seconds(1);
@@ -56,7 +58,6 @@ pub(super) async fn read(task: &Task<'_>, spec: &Window, state: &State, outbox: 
         waits: 0,
         size: None,
         heard: false,
-        refuses_last: false,
         doubted: false,
         disagreements: 0,
         contradictions: 0,
@@ -89,15 +90,13 @@ struct Reader<'a> {
     size: Option<usize>,
     /// The server has answered in this run, so its time is known.
     heard: bool,
-    /// The server refuses the token of a last page.
-    refuses_last: bool,
     /// A refused token has been doubted for the sake of a total.
     doubted: bool,
     /// How many slices had pages that did not agree.
     disagreements: u32,
     /// How often a total has said more than came, also when asked again.
     contradictions: u32,
-    /// Slices asked for that begin before this instant are counted: what reading again costs.
+    /// Pages of slices that begin before this instant are counted: what reading again costs.
     again_to: DateTime<Utc>,
     again: i64,
 }
@@ -112,7 +111,7 @@ impl Reader<'_> {
             let to = if self.heard { to.min(self.settled()) } else { to };
             while ahead.len() < self.width && next < to {
                 let slice = (next, to.min(next + TimeDelta::seconds(self.span())));
-                ahead.push_back((slice, self.ask(slice, None)));
+                ahead.push_back((slice, self.ask_all(slice)));
                 next = slice.1;
             }
             let Some((slice, answer)) = ahead.pop_front() else {
@@ -122,8 +121,11 @@ impl Reader<'_> {
                 }
                 return Ok(());
             };
-            self.again += i64::from(slice.0 < self.again_to);
             let answer = answer.await;
+            if slice.0 < self.again_to {
+                let pages = answer.as_ref().map_or(1, |answer| answer.rows.len().div_ceil(self.size()).max(1));
+                self.again += i64::try_from(pages).unwrap_or(i64::MAX);
+            }
             if self.is_in_the_future(slice, &answer) {
                 next = slice.0;
                 continue;
@@ -133,22 +135,14 @@ impl Reader<'_> {
                 Outcome::Whole(answer) => self.whole(slice, &answer).await?,
                 Outcome::More(first) if seconds == 1 => self.second(slice, first).await?,
                 Outcome::Broken(raw, reason) if seconds == 1 => self.broken_second(slice, raw, reason).await?,
-                Outcome::More(mut first) => {
+                Outcome::More(first) => {
+                    self.distrust(&first);
                     self.learn_more(seconds, first.total);
+                    self.shown(slice, &first.rows).await?;
                     // What is ahead was planned with a wrong idea of how much there is.
-                    if first.total.is_none_or(|total| total > 2 * self.size() as u64) {
-                        self.width = 1;
-                    }
-                    if self.pages(slice, &mut first).await? {
-                        self.whole(slice, &first).await?;
-                    } else {
-                        self.shown(slice, &first.rows).await?;
-                        // Not as long again, whatever a wrong total says.
-                        self.windows.span = Some(self.span().min(seconds / 2));
-                        ahead.clear();
-                        self.width = 1;
-                        next = slice.0;
-                    }
+                    ahead.clear();
+                    self.width = 1;
+                    next = slice.0;
                 }
                 Outcome::Broken(_, reason) => {
                     tracing::warn!(%reason, from = %slice.0, to = %slice.1, "broken answer, reading a smaller slice");

@@ -4,24 +4,21 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use mimecast::{Error as Upstream, Page};
-use serde_json::json;
+use mimecast::Error as Upstream;
 
 use super::{Reader, SECOND, Slice};
 use crate::error::Error;
-use crate::read::ahead::Ahead;
 use crate::read::portion::Portion;
-use crate::read::time::{stamp, wire};
+use crate::read::time::stamp;
 use crate::seen::name_hash;
 
-/// More rows per page are refused by every endpoint.
-const LARGEST_PAGE_SIZE: u32 = 500;
 /// After so many in a run nobody asks again for the sake of a total.
 const CONTRADICTIONS: u32 = 3;
 
-/// One page of a slice.
+/// One page of a slice, or all of them.
 pub(super) struct Answer {
     pub rows: Vec<Bytes>,
+    pub pages: Pages,
     /// How many rows the slice has in all, where the server tells.
     pub total: Option<u64>,
     /// The token of the page after it.
@@ -30,8 +27,15 @@ pub(super) struct Answer {
     pub at: DateTime<Utc>,
 }
 
-/// An answer under way.
-pub(super) type Asked = Ahead<Result<Answer, Upstream>>;
+/// Which pages of a slice are in an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pages {
+    One,
+    /// All, and they agree.
+    All,
+    /// The first one: those behind it do not agree with it.
+    Disagree,
+}
 
 /// What one answer says of its slice.
 pub(super) enum Outcome {
@@ -55,7 +59,7 @@ impl Reader<'_> {
         if !says_more(&first) || self.contradictions >= CONTRADICTIONS {
             return Ok(Outcome::Whole(first));
         }
-        let again = match self.page(self.ask(slice, None).await)? {
+        let again = match self.page(self.ask(slice).await)? {
             Ok(page) => page,
             Err(broken) => return Ok(broken),
         };
@@ -84,7 +88,7 @@ impl Reader<'_> {
 
     /// Whether a page has all rows of its slice.
     async fn is_whole(&mut self, slice: Slice, page: &Answer) -> Result<bool, Error> {
-        let Some(token) = &page.next else { return Ok(true) };
+        let Some(token) = page.next.as_ref().filter(|_| page.pages != Pages::All) else { return Ok(true) };
         if page.rows.len() >= self.size() && page.total != Some(page.rows.len() as u64) {
             return Ok(false);
         }
@@ -99,19 +103,6 @@ impl Reader<'_> {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// The page behind a token, or `None` where the token is refused: last pages may have such a one. It is tried twice until
-    /// that is known of this server, as a refusal by chance would hide the rows behind it.
-    pub(super) async fn behind(&mut self, slice: Slice, token: &str) -> Result<Option<Answer>, Upstream> {
-        for _ in 0..if self.refuses_last { 1 } else { 2 } {
-            match self.ask(slice, Some(token)).await {
-                Err(Upstream::TokenRefused(_) | Upstream::BadRequest(_) | Upstream::NotFound(_)) => {}
-                outcome => return outcome.map(Some),
-            }
-        }
-        self.refuses_last = true;
-        Ok(None)
     }
 
     /// A second that cannot be read is a dead letter, once, and the rest goes on. But one row can spoil its own second only:
@@ -135,7 +126,7 @@ impl Reader<'_> {
 
     async fn any_other_is_readable(&self, slice: Slice) -> Result<bool, Error> {
         for from in self.others(slice) {
-            match self.page(self.ask((from, from + SECOND), None).await)? {
+            match self.page(self.ask((from, from + SECOND)).await)? {
                 Ok(_) => return Ok(true),
                 Err(_) => tracing::warn!(%from, "another second is broken too"),
             }
@@ -148,35 +139,6 @@ impl Reader<'_> {
         let before = [1, 60, 3600].map(|seconds| Some(slice.0 - TimeDelta::seconds(seconds)));
         let others = [self.windows.readable, Some(slice.1 + SECOND)].into_iter().chain(before);
         others.flatten().filter(move |from| *from != slice.0)
-    }
-
-    /// Asks for a slice, or with `token` for what follows in it.
-    pub(super) fn ask(&self, slice: Slice, token: Option<&str>) -> Asked {
-        let size = self.page_size();
-        let pagination = match token {
-            Some(token) => json!({"pageSize": size, "pageToken": token}),
-            None => json!({"pageSize": size}),
-        };
-        let ([from, to], filter) = (self.spec.bounds, self.spec.filter);
-        let comma = if filter.is_empty() { "" } else { "," };
-        let (begin, end) = (wire(slice.0), wire(slice.1));
-        let body = format!(
-            r#"{{"meta":{{"pagination":{pagination}}},"data":[{{"{from}":"{begin}","{to}":"{end}"{comma}{filter}}}]}}"#
-        );
-        let (client, path, rows, until) = (self.task.client.clone(), self.spec.path, self.spec.rows, self.task.until);
-        Ahead::start(async move {
-            let Page { envelope, at } = client.page(path, &body, until).await?;
-            Ok(Answer { rows: envelope.rows(rows)?, total: envelope.total, next: envelope.next, at })
-        })
-    }
-
-    fn page_size(&self) -> u32 {
-        self.task.settings.page_size.map_or(self.spec.page_size, |size| size.min(LARGEST_PAGE_SIZE))
-    }
-
-    /// How many rows a full page has.
-    pub(super) fn size(&self) -> usize {
-        self.size.unwrap_or(self.page_size() as usize)
     }
 }
 

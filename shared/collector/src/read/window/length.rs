@@ -7,14 +7,16 @@ use super::{Reader, Slice, time};
 
 /// The longest slice: bounds what one answer says nothing about.
 const LONGEST: TimeDelta = TimeDelta::hours(24);
+/// Shorter than so many seconds a slice may have more pages than one, but no more than these: the second at its end, where the API
+/// counts it in, is read twice, and of a long one that is little.
+const SHORT: i64 = 30;
+const PAGES_OF_SHORT: i64 = 8;
 /// How full a slice is aimed to be, in percent of a page: a fuller one overflows more often, and that costs a page.
 const AIM: i64 = 85;
 /// The most that the length of a slice is divided by at once.
 const STEP: i64 = 16;
 /// And multiplied by.
 const GROWTH: i64 = 4;
-/// Below so many seconds one more makes a difference.
-const SHORT: i64 = 30;
 
 impl Reader<'_> {
     /// Seconds of the next slice.
@@ -31,7 +33,7 @@ impl Reader<'_> {
         let most = GROWTH * seconds;
         let fits = match rows.len() as u64 {
             0 => most,
-            count => (per_slice(seconds + more, size, count) - more).min(most),
+            count => (self.per_slice(seconds + more, count) - more).min(most),
         };
         // A nearly empty slice says little but that the next may be longer, also than others that are under way. Else a quarter of
         // the way, as rows come in clumps and no slice is like the one before.
@@ -41,16 +43,17 @@ impl Reader<'_> {
         is_sparse && seconds < LONGEST.num_seconds()
     }
 
-    /// Learns from a slice that has more rows than a page, in all `total` of them if anybody knows.
+    /// Learns from a slice that has more rows than an answer, in all `total` of them if anybody knows.
     pub(super) fn learn_more(&mut self, seconds: i64, total: Option<u64>) {
-        let fits = total.map_or(seconds / 2, |total| per_slice(seconds, self.size(), total));
-        // Not all at once: a total may be far too high.
-        self.windows.span = Some(fits.clamp(1.max(seconds / STEP), seconds));
+        let fits = total.map_or(seconds / 2, |total| self.per_slice(seconds, total));
+        // Not all at once: a total may be far too high. And not as long again: it may be too low.
+        self.windows.span = Some(fits.clamp(1.max(seconds / STEP), 1.max(seconds / 2)));
     }
-}
 
-/// Seconds in which about as many rows come as a slice should have, where `rows` came in `seconds`.
-fn per_slice(seconds: i64, size: usize, rows: u64) -> i64 {
-    let aim = i64::try_from(size).unwrap_or(i64::MAX).saturating_mul(AIM);
-    seconds.saturating_mul(aim) / i64::try_from(rows).unwrap_or(i64::MAX).saturating_mul(100).max(1)
+    /// Seconds in which about as many rows come as a slice should have, where `rows` came in `seconds`.
+    fn per_slice(&self, seconds: i64, rows: u64) -> i64 {
+        let aim = i64::try_from(self.size()).unwrap_or(i64::MAX).saturating_mul(AIM);
+        let fits = seconds.saturating_mul(aim) / i64::try_from(rows).unwrap_or(i64::MAX).saturating_mul(100).max(1);
+        if self.trusts_totals() { fits.max(SHORT.min(fits * PAGES_OF_SHORT)) } else { fits }
+    }
 }

@@ -5,44 +5,73 @@
 //! where nobody tells a total.
 
 use bytes::Bytes;
+use mimecast::Error as Upstream;
 
-use super::answer::Answer;
-use super::{BYTES_AHEAD, Reader, Slice};
-use crate::error::Error;
+use super::answer::{Answer, Pages};
+use super::question::Question;
+use super::{BYTES_AHEAD, Reader};
 
-/// So many pages at most: they come one after the other, where slices of the right length come side by side.
-const PAGES: u64 = 16;
+/// So many pages at most: they come one after the other.
+const PAGES: usize = 16;
 /// Slices whose pages did not agree, in one run. Then totals are not to be trusted, and each further try would cost its pages.
 const DISAGREEMENTS: u32 = 2;
 
+/// What is too much for one answer.
+pub(super) struct Limits {
+    /// Rows of a full page.
+    size: usize,
+    rows: usize,
+    bytes: usize,
+}
+
 impl Reader<'_> {
-    /// Reads what follows the first page of `slice`. Whether these are all of its rows; else only those of the first page stay.
-    pub(super) async fn pages(&mut self, slice: Slice, page: &mut Answer) -> Result<bool, Error> {
-        let Some(total) = page.total.filter(|total| *total <= PAGES * self.size() as u64) else { return Ok(false) };
-        let bytes = page.rows.iter().map(Bytes::len).sum::<usize>() as u64 * total / (page.rows.len() as u64).max(1);
-        if bytes > BYTES_AHEAD as u64 || self.disagreements >= DISAGREEMENTS {
-            return Ok(false);
+    /// The limits of slices that are asked for now.
+    pub(super) fn limits(&self) -> Limits {
+        let size = self.size();
+        let pages = if self.trusts_totals() { PAGES } else { 1 };
+        Limits { size, rows: pages * size, bytes: 2 * BYTES_AHEAD / self.width }
+    }
+
+    /// Whether pages may count together.
+    pub(super) fn trusts_totals(&self) -> bool {
+        self.disagreements < DISAGREEMENTS
+    }
+
+    /// Learns from an answer whose slice has more rows than it.
+    pub(super) fn distrust(&mut self, answer: &Answer) {
+        match (answer.total, answer.pages) {
+            (None, _) => self.disagreements = DISAGREEMENTS,
+            (_, Pages::Disagree) => self.disagreements += 1,
+            _ => {}
         }
-        let (first, mut agrees) = (page.rows.len(), true);
-        while let Some(token) = page.next.take().filter(|_| agrees) {
-            let Some(more) = self.behind(slice, &token).await.transpose() else { break };
-            let Ok(mut more) = self.page(more)? else {
-                agrees = false;
-                break;
+    }
+}
+
+impl Question {
+    /// The first page, with all others where these are few and agree.
+    pub(super) async fn pages(&self, limits: Limits) -> Result<Answer, Upstream> {
+        let mut first = self.page(None).await?;
+        let bytes: usize = first.rows.iter().map(Bytes::len).sum();
+        let is_more = |total: &usize| *total > first.rows.len() && first.rows.len() >= limits.size;
+        let is_little = |total: &usize| *total <= limits.rows && bytes * total / first.rows.len() <= limits.bytes;
+        let total = first.total.and_then(|total| usize::try_from(total).ok());
+        let Some(total) = total.filter(is_more).filter(is_little) else { return Ok(first) };
+        let (mut more, mut next, mut agrees) = (Vec::new(), first.next.clone(), true);
+        while let Some(token) = next.filter(|_| agrees) {
+            let page = match self.behind(&token).await {
+                Ok(Some(page)) if !page.rows.is_empty() => page,
+                Ok(_) | Err(Upstream::Unreadable { .. }) => break,
+                Err(error) => return Err(error),
             };
-            if more.rows.is_empty() {
-                break;
-            }
-            page.rows.append(&mut more.rows);
-            page.next = more.next;
-            agrees = more.total == page.total && page.rows.len() as u64 <= total;
+            more.extend(page.rows);
+            next = page.next;
+            agrees = page.total == first.total && first.rows.len() + more.len() <= total;
         }
-        agrees &= page.rows.len() as u64 == total;
-        self.disagreements += u32::from(!agrees);
-        if !agrees {
-            // A row that came twice would pass for two.
-            page.rows.truncate(first);
+        agrees &= first.rows.len() + more.len() == total;
+        if agrees {
+            first.rows.append(&mut more);
         }
-        Ok(agrees)
+        first.pages = if agrees { Pages::All } else { Pages::Disagree };
+        Ok(first)
     }
 }

@@ -68,7 +68,7 @@ impl Reader<'_> {
         for number in 1..=READINGS {
             let page = match first.take() {
                 Some(page) => page,
-                None => match self.page(self.ask(slice, None).await)? {
+                None => match self.page(self.ask(slice).await)? {
                     Ok(page) => page,
                     Err(Outcome::Broken(raw, reason)) => return self.broken_second(slice, raw, reason).await,
                     Err(_) => continue,
@@ -113,7 +113,7 @@ impl Reader<'_> {
             return Ok(true);
         }
         for from in self.others(slice) {
-            let page = self.page(self.ask((from, from + SECOND), None).await)?;
+            let page = self.page(self.ask((from, from + SECOND)).await)?;
             // A full page says nothing: there may be more.
             if let Ok(page) = page
                 && page.rows.len() < self.size()
