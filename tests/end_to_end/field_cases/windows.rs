@@ -106,8 +106,10 @@ async fn a_row_that_comes_between_two_pages_is_neither_lost_nor_makes_another_co
         }
         // Of the first, second or last page, in whichever order it is listed, behind the first, second or third request.
         for (n, second) in [50, 250, 450].into_iter().enumerate() {
-            let (at, came) =
-                (begin + TimeDelta::seconds(second), Utc::now() + TimeDelta::milliseconds(600 + 400 * n as i64));
+            let (at, came) = (
+                begin + TimeDelta::seconds(second),
+                world.mimecast.now() + TimeDelta::milliseconds(600 + 400 * n as i64),
+            );
             let row = format!(r#"{{"late":{n}}}"#);
             world.mimecast.push_late(source, at, came, &row);
             lines.push(row);
