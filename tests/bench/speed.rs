@@ -2,7 +2,8 @@
 //! UTF-8 and encrypted or packed, and nothing else.
 //!
 //! `cargo bench -p functions --bench speed` prints a table; `-- siem` only the cases whose names contain it. With
-//! `SPEED_BASE=<folder of other programs>` each case is measured with those too. Simulators share the machine, and CPUs change their
+//! `SPEED_BASE=<folder of other programs>` each case is measured with those too, and with `SPEED_PYTHON=<python>` `siem to tls` beside
+//! a typical connector in Python, and devo-sdk where that Python has it. Simulators share the machine, and CPUs change their
 //! pace: only what stands in one table may be compared, and each figure is the best of several.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
@@ -17,6 +18,9 @@ mod usage;
 #[path = "../end_to_end/world.rs"]
 mod world;
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -93,6 +97,9 @@ async fn main() {
                 1e6 / micros
             );
         }
+        if let (Work::Files(files), Way::Tls, Some(python)) = (&case.work, case.way, std::env::var_os("SPEED_PYTHON")) {
+            others(&python, files).await;
+        }
     }
 }
 
@@ -147,6 +154,34 @@ impl Case {
         let outcome = world.invoke_with(self.source, "{}", Deadline::In(Duration::from_secs(600))).await;
         let Outcome::Answer(answer) = outcome else { panic!("{}: {outcome:?}\n{}", self.name, world.output()) };
         assert_eq!(answer["status"], "caught_up", "{}: {answer}", self.name);
+    }
+}
+
+/// What others take for the same files to the same receiver, in microseconds of CPU an event.
+async fn others(python: &OsStr, files: &Files) {
+    for (way, name) in [("plain", "a connector in Python"), ("sdk", "the same with devo-sdk")] {
+        let authority = Authority::new();
+        let receiver = Receiver::tls(How::Orderly, &authority, Tls::V13).await;
+        let folder = tempfile::tempdir().unwrap();
+        let secret: HashMap<String, String> = serde_json::from_str(&authority.secret()).unwrap();
+        for (name, text) in secret {
+            fs::write(folder.path().join(name + ".pem"), text).unwrap();
+        }
+        for (number, file) in files.bytes().into_iter().enumerate() {
+            fs::write(folder.path().join(format!("{number}.gz")), file).unwrap();
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/bench/connector.py");
+        let mut command = tokio::process::Command::new(python);
+        let ended = command.arg(script).arg(way).arg(receiver.url()).arg(folder.path()).output().await.unwrap();
+        let printed = String::from_utf8(ended.stdout).unwrap();
+        let Some((count, micros)) = printed.trim().split_once(' ').filter(|_| ended.status.success()) else {
+            println!("| {name}: {} |", String::from_utf8_lossy(&ended.stderr).lines().last().unwrap_or_default());
+            continue;
+        };
+        let lines: usize = receiver.ended().iter().map(|one| one.bytes.split(|byte| *byte == b'\n').count() - 1).sum();
+        assert_eq!(lines.to_string(), count, "{name}: not all has arrived");
+        let micros: f64 = micros.parse().unwrap();
+        println!("| siem to tls | {name} | {count} | {micros:.2} | {:.0} | | | |", 1e6 / micros);
     }
 }
 

@@ -307,7 +307,11 @@ async fn hostile_pages_are_errors_of_their_own_kind() {
     let bomb = gzip(&[page("[").as_bytes(), &vec![b' '; 100 << 20]]);
     let cases = [
         ("100,000 brackets", Bytes::from("[".repeat(100_000)), "no JSON envelope"),
-        ("10 million rows", page(&format!("[{}1]", "1,".repeat(10_000_000))).into(), "more than 100000 rows"),
+        (
+            "10 million rows",
+            page(&format!(r#"[{{"clickLogs":[{}1]}}]"#, "1,".repeat(10_000_000))).into(),
+            "more than 100000 rows",
+        ),
         ("deep groups", page(&format!("{}{}", "[{\"x\":".repeat(50_000), "1}]".repeat(50_000))).into(), ""),
         (
             "a long complaint",
