@@ -133,13 +133,11 @@ impl From<json::Broken> for Problem {
 impl Found<'_> {
     fn read(&mut self, rows: Rows) -> Result<(), Problem> {
         let mut data = List::before(self.data);
-        match rows {
-            Rows::Flat => self.list(&mut data).map(drop),
-            Rows::In(name) => match data.peek() {
-                Some(b'[') => data.nested(ARRAY, |group| self.group(group, name)),
-                Some(b'{') => self.group(&mut data, name),
-                _ => Ok(()),
-            },
+        match (rows, data.peek()) {
+            (Rows::Flat, Some(b'[' | b'{')) => self.list(&mut data).map(drop),
+            (Rows::In(name), Some(b'[')) => data.nested(ARRAY, |group| self.group(group, name)),
+            (Rows::In(name), Some(b'{')) => self.group(&mut data, name),
+            _ => Ok(()),
         }
     }
 
@@ -158,13 +156,12 @@ impl Found<'_> {
         if is_empty || is_found { Ok(()) } else { Err(Problem::Missing(name)) }
     }
 
-    /// An array's elements; a single object is a list of one, `null` or nothing is empty. Whether it was any of these.
+    /// An array's elements; a single object is a list of one, `null` is empty. Whether it was any of these.
     fn list(&mut self, list: &mut List) -> Result<bool, Problem> {
         match list.peek() {
             Some(b'[') => list.nested(ARRAY, |row| self.row(row)).map(|()| true),
             Some(b'{') => self.row(list).map(|()| true),
-            None => Ok(true),
-            Some(_) => Ok(list.value()? == b"null"),
+            _ => Ok(list.value()? == b"null"),
         }
     }
 
