@@ -114,15 +114,16 @@ pub struct Snapshot {
     pub id: Option<&'static str>,
 }
 
-/// The table of a log type below `parent`, and whether the type is a known one.
+/// The table of a log type below `parent`, and whether the type is a known one. Only its letters and digits count: the same type is
+/// spelt with blanks where it is asked for and otherwise elsewhere.
 pub(crate) fn typed_table(parent: &str, types: &[(&str, &str)], kind: &str) -> (String, bool) {
-    let lower = kind.to_ascii_lowercase();
-    match types.iter().find(|(name, _)| *name == lower) {
+    let letters = |text: &str| -> String {
+        text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+    };
+    let kind = letters(kind);
+    match types.iter().find(|(name, _)| letters(name) == kind) {
         Some((_, table)) => (format!("{parent}.{table}"), true),
-        None => {
-            let leaf: String = lower.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit()).collect();
-            (format!("{parent}.{}", if leaf.is_empty() { "unknown" } else { &leaf }), false)
-        }
+        None => (format!("{parent}.{}", if kind.is_empty() { "unknown" } else { &kind }), false),
     }
 }
 
@@ -131,10 +132,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_type_gets_its_own_table() {
+    fn a_type_has_its_table_in_any_spelling_and_an_unknown_one_its_own() {
         let types = [("journal", "jrnl"), ("url protect", "ttp")];
         assert_eq!(typed_table("m.siem", &types, "Journal"), ("m.siem.jrnl".into(), true));
         assert_eq!(typed_table("m.siem", &types, "url protect"), ("m.siem.ttp".into(), true));
+        for spelling in ["url_protect", " URL-Protect\t", "urlProtect"] {
+            assert_eq!(typed_table("m.siem", &types, spelling), ("m.siem.ttp".into(), true), "{spelling}");
+        }
         assert_eq!(typed_table("m.siem", &types, "AI-Phish 2!"), ("m.siem.aiphish2".into(), false));
         assert_eq!(typed_table("m.siem", &types, "\u{e9}"), ("m.siem.unknown".into(), false));
     }
