@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::{xxh3_128, xxh3_128_with_seed};
 /// What stands for an event in the store: stable across versions of this program.
 pub(crate) type Mark = u128;
 
-/// Of an event that is never told from others: each poll of it is new.
+/// Of an event that is sent at every poll; never stored.
 pub(crate) const UNMARKED: Mark = 0;
 
 /// The marks that matter for one run.

@@ -112,9 +112,10 @@ pub(crate) struct Position {
     /// When the last file came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gave: Option<DateTime<Utc>>,
-    /// The API insists on an end date without a token, or on dates beside one.
+    /// Listings without a token are refused unless they have an end date as well.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub wants_end: bool,
+    /// Requests with a token are refused unless they have dates as well.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub wants_dates: bool,
 }

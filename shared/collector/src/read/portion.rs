@@ -19,7 +19,7 @@ pub(crate) struct Event {
     pub unknown_type: Option<Arc<str>>,
 }
 
-/// A piece of input that could not be read as events.
+/// What could not be delivered: input that could not be read as events, or a line that Devo refuses for good.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DeadLetter {
     pub raw: Bytes,

@@ -142,7 +142,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether the token is not enough: it may be sealed to a day that is over, or lead nowhere.
+    /// Whether to ask by date although there is a token, which may be sealed to a day that is over, or dead: when that was never done,
+    /// on each new day, while files are set aside, and after `SILENCE` without a file or listing.
     fn is_due_by_date(&self) -> bool {
         let (now, Position { listed, gave, aside, .. }) = (self.now(), &self.position);
         let Some(listed) = *listed else { return true };
@@ -174,7 +175,8 @@ impl<'a> Reader<'a> {
         self.aside_before.contains(path)
     }
 
-    /// The token of an answer with a file: only such a one is worth going on from. A dead token is one of an empty answer.
+    /// Keeps the token of an answer that had files; `None` leaves the stored one. The token of an empty answer may never lead to
+    /// anything, and the stored one still finds what comes next.
     fn adopt(&mut self, next: Option<String>) {
         self.position.token = next.or(self.position.token.take());
     }

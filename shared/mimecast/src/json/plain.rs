@@ -258,7 +258,7 @@ impl<'a> Walk<'a> {
         while let Some(chunk) = self.line.get(self.at..).and_then(|ahead| ahead.first_chunk()) {
             let word = u64::from_le_bytes(*chunk);
             self.bits |= word;
-            // With this bit turned a quote is a blank, and what was below one still is.
+            // With this bit turned a quote (0x22) is 0x20 and control characters stay below: one comparison with 0x21 finds both.
             let below = (word ^ (ONES * 2)).wrapping_sub(ONES * 0x21);
             let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
             let ends = (below | backslash) & !word & HIGH;

@@ -35,7 +35,7 @@ impl Reader<'_> {
     pub(super) async fn answers(&mut self) -> Result<(), Error> {
         let (now, by_date) = (self.now(), self.has_start() && self.is_due_by_date());
         let mut token = self.position.token.clone().filter(|_| !by_date);
-        // A request by time begins behind the token that is there: only its end is further on.
+        // A request by time starts earlier than the stored token points: only the last of its tokens is kept, at its end.
         let (at_end, mut last) = (by_date && self.position.token.is_some(), None);
         let (mut tries, mut empty, mut restarted, mut unreadable) = (0, 0, false, false);
         let at = loop {
@@ -84,7 +84,7 @@ impl Reader<'_> {
         if by_date {
             self.position.listed = Some(now);
         }
-        // Without a token the next request begins there: past nothing that could not be read.
+        // Without a token the next request starts at `caught_up`: it must not move past an answer that could not be read.
         if self.position.token.is_some() || !unreadable {
             self.caught_up(at).await;
         }

@@ -56,15 +56,15 @@ impl Reader<'_> {
         }
         if caught_up.is_none() || self.is_due_by_date() {
             let now = self.now();
-            let (is_dry, before) = (caught_up.is_none(), self.position.token.clone());
+            let (is_unconfirmed, before) = (caught_up.is_none(), self.position.token.clone());
             caught_up = self.follow(None).await?;
-            if is_dry && self.position.token == before {
-                // It gave nothing and did not say that nothing is new: each run would follow it for nothing.
+            if is_unconfirmed && self.position.token == before {
+                // Following it has not ended with "nothing new", and the listing has no newer one: each run would follow it in vain.
                 self.position.token = None;
             }
             self.position.listed = Some(now);
             self.note().await;
-            self.give_up_unlisted(now).await;
+            self.give_up_expired(now).await;
         }
         if let (Some(at), true) = (caught_up, self.position.aside.is_empty()) {
             self.caught_up(at).await;
@@ -75,12 +75,13 @@ impl Reader<'_> {
         Err(Upstream::Unavailable(text).into())
     }
 
-    /// Follows a token, or with `None` the listing by date, from page to page. When nothing more was there, where the answers say
-    /// so.
+    /// Follows a token, or with `None` the listing by date, from page to page. Returns the server's time when nothing more was there:
+    /// where the answer says so, or a listing by date has ended. `None`: the token's answers just stopped.
     async fn follow(&mut self, token: Option<String>) -> Result<Option<DateTime<Utc>>, Error> {
         let by_date = token.is_none();
         let mut question = Question { token, days: self.days() };
-        // A listing by date begins behind the token that is there: only its end is further on.
+        // A listing by date starts earlier than the stored token points. The tokens of its first pages would set the feed back, so only
+        // the last one is kept, when the listing is complete.
         let (at_end, mut last) = (by_date && self.position.token.is_some(), None);
         let (mut empty, mut was_full, mut doubted) = (0, false, false);
         loop {
@@ -88,8 +89,8 @@ impl Reader<'_> {
             let count = links.len() + unusable.len();
             self.unusable(unusable, links.is_empty()).await?;
             self.page(&question, links, by_date).await?;
-            // A dead token looks like the end. Behind a full page it may be one, so the listing starts once more; files that are
-            // known by now cost no download.
+            // A page token that has stopped working is answered by an empty page, as the end is. After a full page it may be either, so
+            // the listing starts once more; files that are known by now cost no download.
             let starts_anew = by_date && was_full && count == 0 && !doubted;
             was_full = count >= self.page_size() as usize;
             if starts_anew {
@@ -97,7 +98,8 @@ impl Reader<'_> {
                 question.token = None;
                 continue;
             }
-            // Behind a file one that leads to itself leads nowhere; behind nothing it may be worth another try.
+            // A page with files that returns the token it was asked with would come again for ever: it is the last. An empty page may,
+            // as files may appear under its token later: it is asked for again a few times.
             let next = next.filter(|next| count == 0 || Some(next) != question.token.as_ref());
             if count > 0 {
                 last = next.clone().or(last);
@@ -134,7 +136,7 @@ impl Reader<'_> {
         };
         self.ask_otherwise(question);
         match self.ask_as_known(question).await {
-            // What was said of the form that used to be right says more.
+            // Both forms are refused: the one used before stays, and its refusal is reported.
             Err(Upstream::BadRequest(_) | Upstream::TokenRefused(_)) => {
                 self.ask_otherwise(question);
                 Err(refused.into())
@@ -315,8 +317,8 @@ impl Reader<'_> {
         if self.misses >= OUT_OF_REACH { Err(error.into()) } else { Ok(()) }
     }
 
-    /// What was set aside and can be listed no more is a dead letter: its path is all there is of it.
-    async fn give_up_unlisted(&mut self, now: DateTime<Utc>) {
+    /// A file that has failed for longer than Mimecast keeps files is a dead letter. Its content never came, so it holds the path.
+    async fn give_up_expired(&mut self, now: DateTime<Utc>) {
         let keeps = self.files.spec.keeps;
         let over: Vec<String> = self
             .position

@@ -12,7 +12,7 @@ use crate::read::portion::Portion;
 use crate::read::time::stamp;
 use crate::seen::name_hash;
 
-/// After so many in a run nobody asks again for the sake of a total.
+/// After so many slices of a run whose total stayed above their rows in two answers, no slice is asked for twice for its sake.
 const CONTRADICTIONS: u32 = 3;
 
 /// One page of a slice, or all of them.
@@ -105,8 +105,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A second that cannot be read is a dead letter, once, and the rest goes on. But one row can spoil its own second only:
-    /// where seconds that could be read before are as bad, it is the answers that are broken, and nothing may be passed over.
+    /// A second that stays unreadable is one dead letter, if at least one other second (the last readable one, or some around) can be
+    /// read now. If none can, it is the answers that are broken, and nothing may be passed over.
     pub(super) async fn broken_second(&mut self, slice: Slice, raw: Bytes, reason: String) -> Result<(), Error> {
         if !self.any_other_is_readable(slice).await? {
             return Err(Upstream::Unreadable { raw, reason }.into());

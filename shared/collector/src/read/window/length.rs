@@ -5,7 +5,7 @@ use chrono::TimeDelta;
 
 use super::{Reader, Slice, time};
 
-/// The longest slice: bounds what one answer says nothing about.
+/// The longest slice. If its one answer is wrongly empty, so much is missing until it is read again.
 const LONGEST: TimeDelta = TimeDelta::hours(24);
 /// Shorter than so many seconds a slice may have more pages than one, but no more than these: the second at its end, where the API
 /// counts it in, is read twice, and of a long one that is little.
@@ -13,10 +13,10 @@ const SHORT: i64 = 30;
 const PAGES_OF_SHORT: i64 = 8;
 /// How full a slice is aimed to be, in percent of a page: a fuller one overflows more often, and that costs a page.
 const AIM: i64 = 85;
-/// The most that the length of a slice is divided by at once.
-const STEP: i64 = 16;
-/// And multiplied by.
-const GROWTH: i64 = 4;
+/// A slice becomes shorter by at most this factor at a time: a total may be far too high.
+const MOST_SHORTER: i64 = 16;
+/// And longer by this one: there may be a burst behind a quiet time.
+const MOST_LONGER: i64 = 4;
 
 impl Reader<'_> {
     /// Seconds of the next slice.
@@ -30,7 +30,7 @@ impl Reader<'_> {
         // Where the API counts the end in, a slice of few seconds has the rows of one more.
         let ends_in = |row: &Bytes| time(self.spec, row).is_some_and(|time| time >= slice.1);
         let more = i64::from(seconds < SHORT && [rows.first(), rows.last()].into_iter().flatten().any(ends_in));
-        let most = GROWTH * seconds;
+        let most = MOST_LONGER * seconds;
         let fits = match rows.len() as u64 {
             0 => most,
             count => (self.per_slice(seconds + more, count) - more).min(most),
@@ -46,8 +46,8 @@ impl Reader<'_> {
     /// Learns from a slice that has more rows than an answer, in all `total` of them if anybody knows.
     pub(super) fn learn_more(&mut self, seconds: i64, total: Option<u64>) {
         let fits = total.map_or(seconds / 2, |total| self.per_slice(seconds, total));
-        // Not all at once: a total may be far too high. And not as long again: it may be too low.
-        self.windows.span = Some(fits.clamp(1.max(seconds / STEP), 1.max(seconds / 2)));
+        // Half as long at most, as a total may be too low, and the same slice would be asked for again.
+        self.windows.span = Some(fits.clamp(1.max(seconds / MOST_SHORTER), 1.max(seconds / 2)));
     }
 
     /// Seconds in which about as many rows come as a slice should have, where `rows` came in `seconds`.

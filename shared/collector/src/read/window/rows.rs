@@ -32,8 +32,7 @@ impl Reader<'_> {
         if rows.is_empty() {
             return Ok(portion);
         }
-        self.seen(slice).await?;
-        let mut seen = self.seen.take().unwrap_or_default();
+        let mut seen = std::mem::take(self.seen(slice).await?);
         if first {
             seen.begin();
         }

@@ -1,4 +1,5 @@
-//! One second with more rows than a page holds: the only slice that is paged.
+//! One second with more rows than a page, whose pages did not come as one answer that agrees (`pages`): it cannot be made shorter, so it
+//! is read page by page until a reading can be trusted.
 //!
 //! Its pages are offsets into a list that may change meanwhile, so they count together only when they agree: by the total that
 //! each of them tells, or because the same rows came twice. A second too large to hold is handed on as it comes.
@@ -19,8 +20,8 @@ use crate::read::time::stamp;
 const READINGS: u32 = 4;
 /// Pages without a row, one after the other, that are followed where rows are missing.
 const EMPTY_PAGES: u32 = 5;
-/// The same page so often in a row is no page of equal rows but a server that does not turn the page: where a total says that no
-/// more are there, and where none does.
+/// How often one page may repeat in a row before the server is taken to ignore page tokens: where a total says that no more are there,
+/// and where none does. A page of equal rows may repeat truly; where the total says that rows are missing it is followed on.
 const REPEATED_PAGES: u32 = 3;
 const REPEATED_PAGES_WITHOUT_TOTAL: u32 = 20;
 /// Most pages of one second: an end for a server that goes round in circles.
@@ -139,15 +140,17 @@ impl Reader<'_> {
                 None => REPEATED_PAGES_WITHOUT_TOTAL,
             };
             if repeated > most {
-                let turned = reading.hashes.len().saturating_sub(hashes.len() * most as usize);
-                reading.hashes.truncate(turned);
-                reading.rows.truncate(turned);
+                let repeats = hashes.len() * most as usize;
+                reading.hashes.truncate(reading.hashes.len().saturating_sub(repeats));
+                reading.rows.truncate(reading.rows.len().saturating_sub(repeats));
                 return Ok(reading);
             }
             reading.hashes.extend(&hashes);
             reading.rows.append(&mut page.rows);
             last = hashes;
-            if reading.rows.iter().map(Bytes::len).sum::<usize>() > BATCH_BYTES {
+            // Not while a page repeats, as that may turn out to be the server, and then the repeats are no rows.
+            let is_new = repeated == 0 || reading.missing();
+            if is_new && reading.rows.iter().map(Bytes::len).sum::<usize>() > BATCH_BYTES {
                 let portion = self.judged(slice, &reading.rows, !reading.handed_on).await?;
                 reading.rows.clear();
                 reading.handed_on = true;
