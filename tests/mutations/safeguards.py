@@ -16,7 +16,6 @@ DELIVER = "shared/collector/src/deliver.rs"
 SEEN = "shared/collector/src/seen.rs"
 PLAN = "shared/collector/src/read/window/plan.rs"
 QUESTION = "shared/collector/src/read/window/question.rs"
-PAGES = "shared/collector/src/read/window/pages.rs"
 ANSWER = "shared/collector/src/read/window/answer.rs"
 SECOND = "shared/collector/src/read/window/second.rs"
 ROWS = "shared/collector/src/read/window/rows.rs"
@@ -65,8 +64,6 @@ MUTATIONS = [
      FUNCTIONS, "field_cases::windows::totals_that_change_from_page_to_page_hold_nothing_up"),
     ("the pages of a second agree", SECOND, "if reading.agrees() || reading.broken", "if true || reading.broken",
      FUNCTIONS, "field_cases::windows::page_tokens_that_are_refused_for_a_while_hide_no_row"),
-    ("the pages of a slice agree", PAGES, "agrees &= first.rows.len() + more.len() == total;", "agrees = true;",
-     FUNCTIONS, "field_cases::windows::a_row_that_comes_between_two_pages_neither_hides_another_nor_makes_it_come_twice"),
     ("a refused page token is tried again", QUESTION, "const REFUSALS: u32 = 3;", "const REFUSALS: u32 = 1;",
      FUNCTIONS, "field_cases::windows::a_page_token_that_is_refused_once_hides_no_row"),
     ("what is behind is read again", PLAN, "unwrap_or(begin - overlap).max(since)).min(begin);",

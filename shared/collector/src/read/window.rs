@@ -180,7 +180,7 @@ impl Reader<'_> {
         let bytes: usize = rows.iter().map(Bytes::len).sum();
         // Slices asked for beside one that is much too short would be too short as well: until the length is found again after
         // a burst, one after the other.
-        let wider = if is_short { 1 } else { self.width + 1 };
+        let wider = if is_short { 1 } else { 2 * self.width };
         self.width = wider.min(WIDEST).min(BYTES_AHEAD / bytes.max(1)).max(1);
         let portion = self.judged(slice, rows, true).await?;
         self.closed(slice, *at, &portion);

@@ -9,12 +9,12 @@ use super::{Reader, Slice, time};
 const LONGEST: TimeDelta = TimeDelta::hours(24);
 /// Shorter than so many seconds a slice may have more pages than one, but no more than these: the second at its end, where the API
 /// counts it in, is read twice, and of a long one that is little.
-const SHORT: i64 = 30;
+pub(super) const SHORT: i64 = 30;
 const PAGES_OF_SHORT: i64 = 8;
 /// How full a slice is aimed to be, in percent of a page: a fuller one overflows more often, and that costs a page.
 const AIM: i64 = 85;
 /// A slice becomes shorter by at most this factor at a time: a total may be far too high.
-const MOST_SHORTER: i64 = 16;
+const MOST_SHORTER: i64 = 64;
 /// And longer by this one: there may be a burst behind a quiet time.
 const MOST_LONGER: i64 = 4;
 

@@ -5,14 +5,18 @@
 //! where nobody tells a total.
 
 use bytes::Bytes;
+use chrono::TimeDelta;
 use mimecast::Error as Upstream;
 
 use super::answer::{Answer, Pages};
+use super::length::SHORT;
 use super::question::Question;
-use super::{BYTES_AHEAD, Reader};
+use super::{BYTES_AHEAD, Reader, Slice};
 
-/// So many pages at most: they come one after the other.
+/// So many pages at most, as they come one after the other, where shorter slices come side by side.
 const PAGES: usize = 16;
+/// And of a slice that is meant to have several.
+const PAGES_OF_SHORT: usize = 16;
 /// Slices whose pages did not agree, in one run. Then totals are not to be trusted, and each further try would cost its pages.
 const DISAGREEMENTS: u32 = 2;
 
@@ -25,10 +29,14 @@ pub(super) struct Limits {
 }
 
 impl Reader<'_> {
-    /// The limits of slices that are asked for now.
-    pub(super) fn limits(&self) -> Limits {
+    /// The limits of a slice that is asked for now.
+    pub(super) fn limits(&self, slice: Slice) -> Limits {
         let size = self.size();
-        let pages = if self.trusts_totals() { PAGES } else { 1 };
+        let pages = match self.trusts_totals() {
+            true if slice.1 - slice.0 <= TimeDelta::seconds(SHORT) => PAGES_OF_SHORT,
+            true => PAGES,
+            false => 1,
+        };
         Limits { size, rows: pages * size, bytes: 2 * BYTES_AHEAD / self.width }
     }
 

@@ -62,7 +62,7 @@ impl Reader<'_> {
 
     /// Asks for a slice, and for its other pages where it has a few more rows than one holds.
     pub(super) fn ask_all(&self, slice: Slice) -> Asked {
-        let (question, limits) = (self.question(slice), self.limits());
+        let (question, limits) = (self.question(slice), self.limits(slice));
         Ahead::start(async move { question.pages(limits).await })
     }
 
