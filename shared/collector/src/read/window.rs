@@ -204,6 +204,10 @@ impl Reader<'_> {
     /// Moves on past a slice that has been read at `at`, by the server's clock.
     fn closed(&mut self, slice: Slice, at: DateTime<Utc>, portion: &Portion) {
         if let Some(seen) = &mut self.seen {
+            if slice.0 == self.again_to {
+                // What is read again ends with the second at which this slice begins.
+                seen.keep();
+            }
             seen.next_slice();
         }
         let (settled, overlap) = (self.settled_at(at), self.overlap());

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use chrono::TimeDelta;
 use mimecast::Error as Upstream;
+use tokio::time::Instant;
 
 use super::answer::{Answer, Pages};
 use super::length::SHORT;
@@ -58,17 +59,26 @@ impl Reader<'_> {
 impl Question {
     /// The first page, with all others where these are few and agree.
     pub(super) async fn pages(&self, limits: Limits) -> Result<Answer, Upstream> {
+        let began = Instant::now();
         let mut first = self.page(None).await?;
+        let took = began.elapsed();
         let bytes: usize = first.rows.iter().map(Bytes::len).sum();
         let is_more = |total: &usize| *total > first.rows.len() && first.rows.len() >= limits.size;
         let is_little = |total: &usize| *total <= limits.rows && bytes * total / first.rows.len() <= limits.bytes;
         let total = first.total.and_then(|total| usize::try_from(total).ok());
-        let Some(total) = total.filter(is_more).filter(is_little) else { return Ok(first) };
+        // Pages come one after the other. Those that a run cannot finish it would ask for in vain, and so would each run after it.
+        let has_time = |total: &usize| {
+            let pages = total.div_ceil(first.rows.len());
+            Instant::now() + took * u32::try_from(pages).unwrap_or(u32::MAX) < self.until
+        };
+        let Some(total) = total.filter(is_more).filter(is_little).filter(has_time) else { return Ok(first) };
         let (mut more, mut next, mut agrees) = (Vec::new(), first.next.clone(), true);
         while let Some(token) = next.filter(|_| agrees) {
             let page = match self.behind(&token).await {
                 Ok(Some(page)) if !page.rows.is_empty() => page,
                 Ok(_) | Err(Upstream::Unreadable { .. }) => break,
+                // The run ends before the slice: the next one reads it in shorter ones.
+                Err(Upstream::Unavailable(_)) if Instant::now() >= self.until => return Ok(first),
                 Err(error) => return Err(error),
             };
             more.extend(page.rows);

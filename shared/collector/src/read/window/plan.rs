@@ -78,12 +78,13 @@ impl Reader<'_> {
     /// Reads what is planned, and learns what reading again costs.
     pub(super) async fn read(&mut self, Plan { again, new }: Plan) -> Result<(), Error> {
         (self.again_to, self.again) = (again.1, 0);
-        if again.1 == new.0 {
-            // In one piece, which is one request where there is little.
+        let is_one_request = again.1 == new.0 && (new.1 - again.0).num_seconds() <= self.span();
+        if is_one_request {
             self.slices((again.0, new.1)).await?;
         } else {
-            self.slices(again).await?;
+            // What is new first: where a run's time does not last for both, each run would read the same again and get nowhere.
             self.slices(new).await?;
+            self.slices(again).await?;
         }
         let seconds = (again.1 - again.0).num_seconds();
         if seconds > 0 {

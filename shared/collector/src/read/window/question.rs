@@ -24,7 +24,7 @@ pub(super) struct Question {
     rows: Rows,
     size: u32,
     item: String,
-    until: Instant,
+    pub(super) until: Instant,
 }
 
 impl Question {
