@@ -99,6 +99,32 @@ async fn a_token_sealed_to_a_day_that_is_over_loses_no_file() {
     world.assert_delivered(&events(0..3));
 }
 
+// A2: an outage of nearly as long as files are kept, and a token that has died meanwhile. Whether the oldest day, of which only a part
+// is kept, may be asked for is not documented.
+#[tokio::test]
+async fn what_was_published_on_the_oldest_day_arrives_or_is_a_gap() {
+    for oldest_day_refused in [false, true] {
+        let mut world = World::new(Api::V2).await;
+        world.mimecast.doubts(Doubts { oldest_day_refused, ..Doubts::default() });
+        publish(&world, 0..1);
+        world.run("siem").await;
+        let oldest = now() - TimeDelta::days(7);
+        let end = (oldest + TimeDelta::days(1)).date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
+        time_goes_by(&world, "siem", TimeDelta::days(7) - (end - oldest) / 4);
+        world.mimecast.kill_tokens();
+        world.mimecast.push_siem_at("av", oldest + (end - oldest) / 2, vec![event(1).into_bytes()]);
+        publish(&world, 2..3);
+        let answer = world.run("siem").await;
+        if oldest_day_refused {
+            assert_eq!(answer["gap"]["to"], json!(end), "{answer}");
+            world.assert_delivered(&expected(AV, [event(0), event(2)]));
+        } else {
+            assert_eq!(answer["gap"], json!(null), "{answer}");
+            world.assert_delivered(&events(0..3));
+        }
+    }
+}
+
 // A2: whatever dates the API wants or refuses.
 #[tokio::test]
 async fn a_live_token_has_no_end_and_other_wishes_are_met() {

@@ -56,6 +56,7 @@ impl Upstream {
             sealed_tokens: once_in(rng, 3),
             dates_with_token: dates_with_token(rng),
             dead_tokens_caught_up: *pick(rng, &[Some(true), Some(false), None]),
+            oldest_day_refused: once_in(rng, 4),
             ..windows.doubts
         };
         Self { doubts, dying: once_in(rng, 4), hiding: once_in(rng, 4), forms: rate(rng), ..windows }
@@ -80,6 +81,7 @@ impl Upstream {
             (end_required, "end required".to_owned()),
             (dates_with_token != DatesWithToken::Allowed, format!("dates with token {dates_with_token:?}")),
             (sealed_tokens, "sealed tokens".to_owned()),
+            (self.doubts.oldest_day_refused, "oldest day refused".to_owned()),
             (self.dying, "dying tokens".to_owned()),
             (self.dying || self.forms > 0.0, format!("dead ones say {dead_tokens_caught_up:?}")),
             (self.forms > 0.0, format!("forms of tokens {}", self.forms)),

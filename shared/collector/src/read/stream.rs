@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use mimecast::archive::Content;
 use mimecast::{Error as Upstream, ReadError};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, Semaphore};
 
-use super::file::{FeedFiles, Opened};
+use super::file::{FeedFiles, Opened, Raw};
 use super::portion::Portion;
 use super::task::Task;
 use super::time::stamp;
@@ -111,6 +112,8 @@ struct Reader<'a> {
     /// Files that could not be had and were not set aside before, one after the other, and why the first could not.
     misses: u32,
     missed: Option<String>,
+    /// How much younger a request by date starts than the oldest file may be.
+    start_margin: TimeDelta,
 }
 
 impl<'a> Reader<'a> {
@@ -132,6 +135,7 @@ impl<'a> Reader<'a> {
             aside_before,
             misses: 0,
             missed: None,
+            start_margin: TimeDelta::zero(),
         }
     }
 
@@ -154,19 +158,20 @@ impl<'a> Reader<'a> {
 
     /// From when on a request by date asks.
     fn first_day(&mut self) -> DateTime<Utc> {
-        let (now, task, keeps) = (self.now(), self.files.task, self.files.spec.keeps);
+        let (now, task) = (self.now(), self.files.task);
+        let oldest = now - self.files.spec.keeps + self.start_margin;
         if let Some(range) = task.backfill {
-            return range.from.max(now - keeps);
+            return range.from.max(oldest);
         }
         let Position { gave, caught_up, aside, since, .. } = &mut self.position;
-        match gave.or(*caught_up) {
-            None => *since.get_or_insert(now - task.settings.initial_lookback.min(keeps)),
+        let first = match gave.or(*caught_up) {
+            None => *since.get_or_insert(now - task.settings.initial_lookback),
             Some(last) => {
                 let last = aside.values().min().map_or(last, |aside| last.min(*aside));
-                let day = (last - A_DAY).max(now - keeps + A_DAY);
-                since.map_or(day, |since| day.max(since))
+                since.map_or(last - A_DAY, |since| since.max(last - A_DAY))
             }
-        }
+        };
+        first.max(oldest)
     }
 
     /// Whether a broken file was broken in an earlier run already, so that it is so where it comes from, and a dead letter. In one
@@ -188,6 +193,34 @@ impl<'a> Reader<'a> {
         self.position.places.clear();
         self.position.aside.clear();
         self.take(Portion::default()).await;
+    }
+
+    /// Opens a file, where one was found, and with it whether checksums cover it. The inner error is why it is worth another try;
+    /// with `last`, the bytes it came in, there is none.
+    fn open(
+        &self,
+        name: &str,
+        mark: Option<u128>,
+        found: Result<(Content, bool), ReadError>,
+        last: Option<Raw>,
+        seen: &Seen,
+    ) -> Result<Result<Opened, String>, Error> {
+        match (found, last) {
+            (Ok((mut file, is_checked)), last) => {
+                let checks = !is_checked && last.is_none();
+                let doubt = if checks { self.files.doubt(name, &mut file).map_err(local)? } else { None };
+                match doubt {
+                    Some(reason) => Ok(Err(reason.to_owned())),
+                    None => self.files.open(name, mark, file, seen).map(Ok).map_err(local),
+                }
+            }
+            (Err(ReadError::Broken(reason)), Some(raw)) => {
+                let (raw, reason) = raw.rejected(&reason);
+                Ok(Ok(Opened::Unreadable(raw, reason)))
+            }
+            (Err(ReadError::Broken(reason)), None) => Ok(Err(reason)),
+            (Err(error), _) => Err(local(error)),
+        }
     }
 
     /// Delivers a file from where it was left.

@@ -162,7 +162,8 @@ fn dates(state: &State, call: &Call) -> Result<(Option<NaiveDate>, Option<NaiveD
         return Err(refusal("dateRangeEndsAt is required without nextPage"));
     }
     let today = state.now().date_naive();
-    if from.is_some_and(|from| from < today - KEPT) {
+    let oldest = today - KEPT + TimeDelta::days(doubts.oldest_day_refused.into());
+    if from.is_some_and(|from| from < oldest) {
         return Err(refusal("dateRangeStartsAt must be within the last 7 days"));
     }
     if from.is_some_and(|from| from > today) || (to.is_some() && from > to) {

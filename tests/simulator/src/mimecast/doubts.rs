@@ -16,6 +16,8 @@ pub struct Doubts {
     /// SIEM 2.0: a token, and all that follow it, show nothing that was published after the last day of the request without a
     /// token which they go back to: its end date or, without one, the day on which it was asked.
     pub sealed_tokens: bool,
+    /// SIEM 2.0: no request may start on the oldest day, of which only a part is kept.
+    pub oldest_day_refused: bool,
     /// SIEM 2.0: what `isCaughtUp` is under a dead token; `None` leaves it out.
     pub dead_tokens_caught_up: Option<bool>,
     /// Window sources: what `totalCount` says.

@@ -145,24 +145,17 @@ impl Reader<'_> {
         given.files = names.len();
         for (index, name) in names.iter().enumerate() {
             let mut seen = self.seen().await?;
-            let opened = match archive.extract(index) {
-                Ok(mut file) => {
-                    let checked = archive.is_checked() || last;
-                    let doubt = if checked { None } else { self.files.doubt(name, &mut file).map_err(local)? };
-                    if let Some(reason) = doubt {
-                        return Ok(Err(reason.to_owned()));
-                    }
-                    self.files.open(name, None, file, &seen).map_err(local)?
-                }
-                Err(ReadError::Broken(reason)) if !last => return Ok(Err(reason)),
-                Err(ReadError::Broken(reason)) => {
-                    // Once: thousands of broken files in one answer are not that many copies of it.
-                    let note = "; the answer is in a dead letter before this".to_owned();
-                    let (raw, reason) = std::mem::replace(&mut raw, Raw { note, ..Raw::default() }).rejected(&reason);
-                    Opened::Unreadable(raw, reason)
-                }
-                Err(error) => return Err(local(error)),
+            let found = archive.extract(index).map(|file| (file, archive.is_checked()));
+            let is_broken = found.is_err();
+            let opened = match self.open(name, None, found, last.then(|| raw.clone()), &seen)? {
+                Ok(opened) => opened,
+                Err(reason) => return Ok(Err(reason)),
             };
+            if is_broken {
+                // Once: thousands of broken files in one answer are not that many copies of it.
+                let note = "; the answer is in a dead letter before this".to_owned();
+                raw = Raw { note, ..Raw::default() };
+            }
             given.unreadable |= matches!(opened, Opened::Unreadable(..));
             given.pieces += self.deliver(opened, name, None, &mut seen).await?;
         }

@@ -7,14 +7,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use mimecast::archive::Archive;
-use mimecast::{Error as Upstream, Link, Listing, ReadError, json};
+use mimecast::{Error as Upstream, Link, Listing, json};
 use tempfile::SpooledTempFile;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::{DOWNLOADS, EMPTY_ANSWERS, Reader, TRIES, local};
+use super::{A_DAY, DOWNLOADS, EMPTY_ANSWERS, Reader, TRIES, local};
 use crate::error::Error;
 use crate::process::answer::Gap;
 use crate::read::ahead::Ahead;
@@ -57,7 +57,7 @@ impl Reader<'_> {
         if caught_up.is_none() || self.is_due_by_date() {
             let now = self.now();
             let (is_unconfirmed, before) = (caught_up.is_none(), self.position.token.clone());
-            caught_up = self.follow(None).await?;
+            caught_up = self.list().await?;
             if is_unconfirmed && self.position.token == before {
                 // Following it has not ended with "nothing new", and the listing has no newer one: each run would follow it in vain.
                 self.position.token = None;
@@ -73,6 +73,29 @@ impl Reader<'_> {
         let (count, reason) = (self.position.aside.len(), self.missed.take().unwrap_or_default());
         let text = format!("{count} files cannot be had and are tried again in each run, such as {path}: {reason}");
         Err(Upstream::Unavailable(text).into())
+    }
+
+    /// Follows the listing by date. Of the oldest day Mimecast keeps only a part, and no page says whether it may be asked for: where it
+    /// is refused, what was published on it is a gap.
+    async fn list(&mut self) -> Result<Option<DateTime<Utc>>, Error> {
+        let Position { gave, caught_up, .. } = self.position;
+        let last = self.files.task.backfill.map(|range| range.from).or(caught_up.max(gave));
+        let oldest = day(self.first_day());
+        let refused = match self.follow(None).await {
+            Err(Error::Mimecast(error @ Upstream::BadRequest(_))) => error,
+            outcome => return outcome,
+        };
+        self.start_margin = A_DAY;
+        let to = day(self.first_day());
+        if to == oldest {
+            return Err(refused.into());
+        }
+        tracing::warn!(feed = self.files.feed.name, error = %refused, "oldest day refused, listing from the next one on");
+        let ended = self.follow(None).await?;
+        if let Some(from) = last.filter(|from| *from < to) {
+            self.take(Portion { gap: Some(Gap { from, to }), ..Portion::default() }).await;
+        }
+        Ok(ended)
     }
 
     /// Follows a token, or with `None` the listing by date, from page to page. Returns the server's time when nothing more was there:
@@ -267,21 +290,11 @@ impl Reader<'_> {
         let (path, mark) = (link.path(), name_hash(link.path()));
         let mut seen = self.seen().await?;
         let last = last && self.stays_broken(path);
-        let raw = if last { Raw::of(&mut file).map_err(local)? } else { Raw::default() };
-        let opened = match Archive::open(file, path).and_then(only) {
-            Ok((mut file, whole)) => {
-                let doubt = if whole || last { None } else { self.files.doubt(path, &mut file).map_err(local)? };
-                if let Some(reason) = doubt {
-                    return Ok(Some(reason.to_owned()));
-                }
-                self.files.open(path, Some(mark), file, &seen).map_err(local)?
-            }
-            Err(ReadError::Broken(reason)) if last && !raw.bytes.is_empty() => {
-                let (raw, reason) = raw.rejected(&reason);
-                Opened::Unreadable(raw, reason)
-            }
-            Err(ReadError::Broken(reason)) => return Ok(Some(reason)),
-            Err(error) => return Err(local(error)),
+        let raw = if last { Some(Raw::of(&mut file).map_err(local)?) } else { None };
+        let found = Archive::open(file, path).and_then(only);
+        let opened = match self.open(path, Some(mark), found, raw.filter(|raw| !raw.bytes.is_empty()), &seen)? {
+            Ok(opened) => opened,
+            Err(reason) => return Ok(Some(reason)),
         };
         self.misses = 0;
         self.position.aside.remove(path);
@@ -378,4 +391,9 @@ impl Reader<'_> {
     fn page_size(&self) -> u32 {
         self.files.task.settings.page_size.unwrap_or(LINKS_PER_PAGE).min(LINKS_PER_PAGE)
     }
+}
+
+/// The start of a day: requests by date have no time.
+fn day(at: DateTime<Utc>) -> DateTime<Utc> {
+    at.date_naive().and_time(NaiveTime::MIN).and_utc()
 }
