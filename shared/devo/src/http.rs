@@ -2,6 +2,10 @@
 //!
 //! `POST <url>/stream/<domain>/token!<token>/<host>/<table>`, lines ended by LF, gzip. Any 2xx means that the whole request was
 //! taken. <https://devodocs.atlassian.net/wiki/spaces/latest/pages/94658823>
+//!
+//! A refusal says nothing of which line is meant, or whether any is. `search` narrows it down.
+
+mod search;
 
 use std::{
     io::{self, BufWriter, Write as _},
@@ -9,7 +13,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -24,6 +28,7 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
+use self::search::Search;
 use crate::{
     Batch, Credentials, Delivery, Error, Network, Options, Refused,
     retry::{Pace, Setback, retry},
@@ -38,6 +43,8 @@ const CHUNK: usize = 128_000;
 /// From this try on a broken connection makes the request smaller.
 const PATIENCE: u32 = 2;
 const PACE: Pace = Pace { tries: 6, base: Duration::from_millis(500) };
+/// While a line is looked for, each of many requests.
+const PACE_OF_SEARCH: Pace = Pace { tries: 2, ..PACE };
 /// How much of an answer is read, in bytes, and shown, in characters.
 const MAX_READ: usize = 16_000;
 const MAX_SHOWN: usize = 200;
@@ -63,8 +70,15 @@ pub struct Http {
 enum Answer {
     Accepted,
     TooLarge,
-    /// The connection broke before the answer: what was sent may have arrived.
-    Cut(String),
+    /// No further try of the same would help.
+    Refused(Error),
+    /// The connection broke, or with `hung` nothing came, before the answer: what was sent may have arrived.
+    Cut {
+        text: String,
+        hung: bool,
+    },
+    /// 500: Devo has stumbled, perhaps over a line.
+    Stumbled(String),
 }
 
 impl Http {
@@ -125,6 +139,8 @@ impl Http {
     async fn send_table(&self, number: usize, batches: &[Batch<'_>], until: Instant) -> Delivery {
         let mut delivery = Delivery::none(batches);
         delivery.failure = self.send_lines(number, &batches[number], until, &mut delivery).await.err();
+        let settled = delivery.settled[number];
+        delivery.refused.retain(|refused| refused.index < settled);
         delivery
     }
 
@@ -135,23 +151,25 @@ impl Http {
         until: Instant,
         delivery: &mut Delivery,
     ) -> Result<(), Error> {
-        let settled = &mut delivery.settled[number];
-        let mut limit = MAX_BYTES;
-        while *settled < batch.lines.len() {
-            let rest = &batch.lines[*settled..];
-            let sent = &rest[..leading(rest, limit.min(self.portion.load(Relaxed)))];
-            let answer = if size(sent) > MAX_BYTES {
-                Answer::TooLarge
-            } else {
-                self.request(batch.table, sent, until, &mut delivery.refusals).await?
+        let Batch { table, lines } = batch;
+        let (mut limit, mut search, mut last) = (MAX_BYTES, Search::new(lines.len()), None);
+        while let Some(asked) = search.next() {
+            let (first, asked) = (asked.start, &lines[asked]);
+            let sent = &asked[..leading(asked, limit.min(self.portion.load(Relaxed)))];
+            let pace = if last.is_some() && !search.is_verdict() { PACE_OF_SEARCH } else { PACE };
+            let answer = match (self.request(table, sent, pace, until, &mut delivery.refusals).await, &last) {
+                (Ok(answer), _) => answer,
+                (Err(error), None) => return Err(error),
+                // The time was over before the line was found.
+                (Err(_), Some(_)) => break,
             };
             match answer {
                 Answer::Accepted => {
-                    *settled += sent.len();
+                    search.accepted(sent.len());
                     // Not simply more: a small request that arrives says nothing of another table's large one.
                     self.portion.fetch_max(MAX_BYTES.min(size(sent) * 2), Relaxed);
                 }
-                Answer::Cut(text) => {
+                Answer::Cut { text, .. } | Answer::Stumbled(text) => {
                     delivery.refusals += 1;
                     tracing::warn!(fault = text, "devo: smaller requests");
                     self.portion.fetch_min(MIN_BYTES.max(size(sent) / 4), Relaxed);
@@ -159,40 +177,74 @@ impl Http {
                 Answer::TooLarge if sent.len() > 1 => limit = size(sent) / 2,
                 Answer::TooLarge => {
                     let reason = format!("too large for Devo's HTTP API: line of {} bytes", sent[0].len());
-                    delivery.refused.push(Refused { batch: number, index: *settled, reason });
-                    *settled += 1;
+                    delivery.refused.push(Refused { batch: number, index: first, reason });
+                    search.impossible();
+                }
+                Answer::Refused(error) => {
+                    delivery.refusals += 1;
+                    if search.refused(sent.len()) {
+                        let reason = format!("refused by Devo, which takes its neighbours: {error}");
+                        delivery.refused.push(Refused { batch: number, index: first, reason });
+                    } else {
+                        tracing::warn!(table, lines = sent.len(), %error, "devo: looking for the line that is meant");
+                    }
+                    last = Some(error);
                 }
             }
+            delivery.settled[number] = search.settled();
         }
-        Ok(())
+        match (lines.len() - search.settled(), last) {
+            (left @ 1.., Some(error)) => Err(self.about(error, left, table)),
+            _ => Ok(()),
+        }
     }
 
     /// One request, tried until it is answered for good.
-    async fn request(&self, table: &str, lines: &[Bytes], until: Instant, refusals: &mut u64) -> Result<Answer, Error> {
+    async fn request(
+        &self,
+        table: &str,
+        lines: &[Bytes],
+        pace: Pace,
+        until: Instant,
+        refusals: &mut u64,
+    ) -> Result<Answer, Error> {
+        if size(lines) > MAX_BYTES {
+            return Ok(Answer::TooLarge);
+        }
         let url = format!("{}/{}", self.stream.expose_secret(), segment("table", table)?);
         let url = Url::parse(&url).map_err(|error| Error::Configuration(format!("devo url: {error}")))?;
         let body = gzip(lines).map_err(|error| Error::Unavailable(format!("gzip: {error}")))?;
-        let mut made = 0;
+        let (mut made, perhaps_a_line) = (0, AtomicBool::new(false));
         let smaller = lines.len() > 1 && size(lines) > MIN_BYTES;
         let attempt = |time| {
             made += 1;
             let give_up = smaller && made >= PATIENCE;
-            let attempt = self.attempt(&url, body.clone(), time);
+            let (attempt, perhaps_a_line) = (self.attempt(&url, body.clone(), time), &perhaps_a_line);
             async move {
-                match attempt.await {
-                    Ok(Answer::Cut(text)) if !give_up => Err(Setback::Passing { text, wait: None }),
+                let answer = attempt.await;
+                let stumbled = matches!(answer, Ok(Answer::Cut { hung: false, .. } | Answer::Stumbled(_)));
+                perhaps_a_line.store(stumbled, Relaxed);
+                match answer {
+                    Ok(Answer::Cut { text, .. }) if !give_up => Err(Setback::Passing { text, wait: None }),
+                    Ok(Answer::Stumbled(text)) => Err(Setback::Passing { text, wait: None }),
                     answer => answer,
                 }
             }
         };
-        retry(PACE, until, refusals, attempt).await.map_err(|error| {
-            let context = format!("{} did not take {} lines for {table}", self.origin, lines.len());
-            match error {
-                Error::Configuration(text) => Error::Configuration(format!("{context}: {text}")),
-                Error::Rejected(text) => Error::Rejected(format!("{context}: {text}")),
-                Error::Unavailable(text) => Error::Unavailable(format!("{context}: {text}")),
-            }
-        })
+        match retry(pace, until, refusals, attempt).await {
+            Err(error @ Error::Unavailable(_)) if perhaps_a_line.load(Relaxed) => Ok(Answer::Refused(error)),
+            Err(error) => Err(self.about(error, lines.len(), table)),
+            answer => answer,
+        }
+    }
+
+    fn about(&self, error: Error, lines: usize, table: &str) -> Error {
+        let context = format!("{} did not take {lines} lines for {table}", self.origin);
+        match error {
+            Error::Configuration(text) => Error::Configuration(format!("{context}: {text}")),
+            Error::Rejected(text) => Error::Rejected(format!("{context}: {text}")),
+            Error::Unavailable(text) => Error::Unavailable(format!("{context}: {text}")),
+        }
     }
 
     async fn attempt(&self, url: &Url, body: Bytes, time: Duration) -> Result<Answer, Setback> {
@@ -205,10 +257,15 @@ impl Http {
         let response = match response {
             Ok(response) => response,
             Err(error) => {
+                let (is_connect, hung) = (error.is_connect(), error.is_timeout());
                 let text = self.shown(&causes(error));
                 // rustls' words for a server that it does not trust.
                 let untrusted = text.contains("invalid peer certificate");
-                return if untrusted { Err(Setback::Lasting(Error::Rejected(text))) } else { Ok(Answer::Cut(text)) };
+                return match untrusted {
+                    true => Err(Setback::Lasting(Error::Rejected(text))),
+                    false if is_connect => Err(Setback::Passing { text, wait: None }),
+                    false => Ok(Answer::Cut { text, hung }),
+                };
             }
         };
         let status = response.status();
@@ -226,12 +283,12 @@ impl Http {
         }
         let wait = header(&response, RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let text = format!("{status}: {}", self.shown(&body_text(response).await));
-        let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
-        Err(if passing || status.is_server_error() {
-            Setback::Passing { text, wait }
-        } else {
-            Setback::Lasting(Error::Rejected(text))
-        })
+        match status {
+            StatusCode::INTERNAL_SERVER_ERROR if wait.is_none() => Ok(Answer::Stumbled(text)),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(Setback::Passing { text, wait }),
+            _ if status.is_server_error() => Err(Setback::Passing { text, wait }),
+            _ => Ok(Answer::Refused(Error::Rejected(text))),
+        }
     }
 
     /// A text of the other side for people: without the token, in one line, not long.

@@ -1,6 +1,7 @@
 //! Ways out `relp:` and `relp+tls:`: RELP 0, syslog lines of which each is acknowledged.
 //!
-//! A line is accepted when the server has answered its frame with code 200. Lines without an answer when a session is lost are sent
+//! A line is accepted when the server has answered its frame with code 200. One that is refused on two sessions while others for its
+//! table are accepted is itself to blame. Lines without an answer when a session is lost are sent
 //! again on a new one, and only those: they are what RELP may repeat. The protocol is in `session`, the bytes in `frame`.
 
 mod frame;
@@ -30,6 +31,10 @@ const MAX_DATA: usize = 128 * 1024;
 /// A session idle for longer is replaced: Devo's balancer ends one after 30 s.
 const IDLE: Duration = Duration::from_secs(20);
 const PACE: Pace = Pace { tries: 6, base: Duration::from_millis(500) };
+/// So many refused lines and none accepted: all are refused. Each takes a new session.
+const ALONE: usize = 8;
+/// After so many refused lines the rest is left to the next run.
+const REFUSALS: usize = 60;
 
 /// A RELP server, and the sessions that stay open between sends.
 #[derive(Debug)]
@@ -67,14 +72,14 @@ impl Relp {
             // A whole table to the session that has least to do: its order is kept.
             let Some(lane) = lanes.iter_mut().min_by_key(|lane| lane.len()) else { break };
             for (index, event) in batch.lines.iter().enumerate() {
-                let mut state = State::Open;
+                let (mut state, refusal) = (State::Open, String::new());
                 if head.len() + event.len() > MAX_DATA {
                     let most = MAX_DATA.saturating_sub(head.len());
                     let reason = format!("too large for RELP: line of {} bytes, {most} are possible", event.len());
                     delivery.refused.push(Refused { batch: number, index, reason });
-                    state = State::Settled;
+                    state = State::TooLarge;
                 }
-                lane.push(Entry { batch: number, index, head, event, state });
+                lane.push(Entry { batch: number, index, head, event, state, refusal });
             }
         }
         let work = self.sessions.iter().zip(&mut lanes).map(|(session, lane)| self.work(session, lane, until));
@@ -83,8 +88,25 @@ impl Relp {
             delivery.failure = Error::first(delivery.failure, failure);
         }
         for entry in lanes.iter().flatten() {
+            match entry.state {
+                State::Open | State::Refused => continue,
+                State::Accepted | State::TooLarge => {}
+                State::RefusedTwice => {
+                    let mut table = lanes.iter().flatten().filter(|other| other.batch == entry.batch);
+                    let refusal = &entry.refusal;
+                    if !table.any(|other| other.state == State::Accepted) {
+                        // Who may not send at all gets the same answer to each line.
+                        let rejected =
+                            self.rejected(&format!("refuses all lines for {}: {refusal}", batches[entry.batch].table));
+                        delivery.failure = Error::first(delivery.failure, Some(rejected));
+                        continue;
+                    }
+                    let reason = format!("refused by the RELP server, which takes its neighbours: {refusal}");
+                    delivery.refused.push(Refused { batch: entry.batch, index: entry.index, reason });
+                }
+            }
             let settled = &mut delivery.settled[entry.batch];
-            if entry.state == State::Settled && entry.index == *settled {
+            if entry.index == *settled {
                 *settled += 1;
             }
         }
@@ -137,7 +159,14 @@ impl Relp {
             Err(End::Refused(answer)) => {
                 tracing::warn!(answer, "devo: RELP lines refused, tried once more on a new session");
                 spawn(session.close());
-                Ok(false)
+                let count = |state| entries.iter().filter(|entry| entry.state == state).count();
+                let twice = count(State::RefusedTwice);
+                let is_enough = twice >= REFUSALS || (twice >= ALONE && count(State::Accepted) == 0);
+                if is_enough {
+                    Err(Setback::Lasting(self.rejected(&format!("refuses lines: {answer}"))))
+                } else {
+                    Ok(false)
+                }
             }
             Err(End::Lost(error)) => {
                 let (unanswered, left) = (session.unanswered(), remaining(entries));
@@ -151,7 +180,7 @@ impl Relp {
             }
             Err(End::Rejected(text)) => {
                 spawn(session.close());
-                Err(self.rejected(&text))
+                Err(Setback::Lasting(self.rejected(&text)))
             }
         }
     }
@@ -160,21 +189,21 @@ impl Relp {
         let stream = self.target.connect(by).await?;
         Session::open(stream, by).await.map_err(|end| match end {
             End::Lost(error) => self.target.failure(&error).into(),
-            End::Refused(text) | End::Rejected(text) => self.rejected(&text),
+            End::Refused(text) | End::Rejected(text) => Setback::Lasting(self.rejected(&text)),
         })
     }
 
-    fn rejected(&self, text: &str) -> Setback {
-        Setback::Lasting(match self.target.unavailable(text) {
+    fn rejected(&self, text: &str) -> Error {
+        match self.target.unavailable(text) {
             Error::Unavailable(text) => Error::Rejected(text),
             other => other,
-        })
+        }
     }
 }
 
-/// How many entries are not settled.
+/// How many entries are still to be sent.
 fn remaining(entries: &[Entry<'_>]) -> usize {
-    entries.iter().filter(|entry| entry.state != State::Settled).count()
+    entries.iter().filter(|entry| entry.state.is_open()).count()
 }
 
 #[cfg(test)]

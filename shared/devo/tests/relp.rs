@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -432,7 +432,7 @@ async fn a_refused_line_has_one_more_try_on_a_new_session() {
 }
 
 #[tokio::test]
-async fn a_line_refused_twice_is_kept_and_said() {
+async fn a_line_refused_twice_is_found_and_the_others_arrive() {
     let server = Server::start(|mut peer| async move {
         peer.open().await;
         while let Some(number) = peer.line().await {
@@ -443,14 +443,37 @@ async fn a_line_refused_twice_is_kept_and_said() {
     .await;
     let sink = server.sink(1);
     let delivery = sink.send(&[batch("my.app.one", 250), batch(TABLE, 3000)], later()).await;
-    assert_eq!(delivery.settled, [250, 300]);
-    assert!(delivery.refused.is_empty());
-    let Some(Error::Rejected(text)) = delivery.failure else { panic!("{delivery:?}") };
-    assert_eq!(text, format!("{}: refuses a line: 422 no\\x1b[2J", server.url));
+    assert!(delivery.failure.is_none(), "{delivery:?}");
+    assert_eq!(delivery.settled, [250, 3000]);
+    let [Refused { batch: 1, index: 300, reason }] = &delivery.refused[..] else { panic!("{delivery:?}") };
+    assert!(reason.ends_with("which takes its neighbours: 422 no\\x1b[2J"), "{reason}");
     drop(sink);
     let sessions = server.finish().await;
     assert_eq!(sessions.len(), 2);
-    assert_same(events(&sessions[1], TABLE), &batch(TABLE, 3000).lines[300..301]);
+    let lines = batch(TABLE, 3000).lines;
+    assert_same(sessions.iter().flat_map(|session| events(session, TABLE)).take(2), &lines[..2]);
+    let arrived: HashSet<_> = sessions.iter().flat_map(|session| events(session, TABLE)).collect();
+    assert_eq!(arrived.len(), 3000);
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_all_lines_blames_none() {
+    let server = Server::start(|mut peer| async move {
+        peer.open().await;
+        while let Some(number) = peer.line().await {
+            peer.answer(number, "403 no").await;
+        }
+    })
+    .await;
+    let sink = server.sink(1);
+    for count in [1, 5, 3000] {
+        let delivery = sink.send(&[batch(TABLE, count)], later()).await;
+        assert_eq!((delivery.settled.as_slice(), delivery.refused.len()), ([0].as_slice(), 0));
+        let Some(Error::Rejected(text)) = delivery.failure else { panic!("{delivery:?}") };
+        assert!(text.contains("403 no"), "{text}");
+    }
+    drop(sink);
+    assert!(server.finish().await.len() < 30);
 }
 
 #[tokio::test]

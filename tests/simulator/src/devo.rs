@@ -64,6 +64,7 @@ pub struct Request {
 pub struct Fault {
     kind: Kind,
     table: Option<String>,
+    text: Option<String>,
     skip: usize,
     times: usize,
 }
@@ -103,7 +104,7 @@ pub enum Kind {
 impl Fault {
     /// A fault of the next request.
     pub fn new(kind: Kind) -> Self {
-        Self { kind, table: None, skip: 0, times: 1 }
+        Self { kind, table: None, text: None, skip: 0, times: 1 }
     }
 
     /// [`Kind::Status`] without headers and with a plain body.
@@ -137,7 +138,17 @@ impl Fault {
         self
     }
 
-    fn strikes(&mut self, table: &str, bytes: usize) -> bool {
+    /// Strikes (and counts) requests only of which a line holds this text, and all of them.
+    pub fn holding(mut self, text: &str) -> Self {
+        self.text = Some(text.to_owned());
+        self.times = usize::MAX;
+        self
+    }
+
+    fn strikes(&mut self, table: &str, bytes: usize, lines: &[String]) -> bool {
+        if self.text.as_ref().is_some_and(|text| !lines.iter().any(|line| line.contains(text))) {
+            return false;
+        }
         let small = matches!(
             self.kind,
             Kind::TooLarge { max_bytes } | Kind::ResetAbove { max_bytes } if bytes <= max_bytes
@@ -267,8 +278,9 @@ impl Inner {
         format!("simulatedToken{:018}", self.tokens)
     }
 
-    fn fault(&mut self, table: &str, bytes: usize) -> Option<Kind> {
-        let fault = self.faults.iter_mut().find_map(|fault| fault.strikes(table, bytes).then(|| fault.kind.clone()));
+    fn fault(&mut self, table: &str, bytes: usize, lines: &[String]) -> Option<Kind> {
+        let fault =
+            self.faults.iter_mut().find_map(|fault| fault.strikes(table, bytes, lines).then(|| fault.kind.clone()));
         self.struck += usize::from(fault.is_some());
         fault
     }
@@ -315,7 +327,7 @@ fn read(state: &Shared, head: &Parts, body: Result<Bytes, Refusal>) -> Call {
         seen.lines = inflated.iter().filter(|byte| **byte == b'\n').count();
     }
     let lines = check(state, &head.method, &head.uri, inflated, &mut seen);
-    let fault = lines.is_ok().then(|| state.lock().fault(&seen.table, seen.bytes)).flatten();
+    let fault = lines.as_ref().ok().and_then(|lines| state.lock().fault(&seen.table, seen.bytes, lines));
     Call { seen, lines, fault }
 }
 

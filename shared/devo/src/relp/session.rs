@@ -37,6 +37,8 @@ pub(super) struct Entry<'a> {
     pub head: &'a str,
     pub event: &'a Bytes,
     pub state: State,
+    /// What the server said when it refused it for the second time.
+    pub refusal: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +46,18 @@ pub(super) enum State {
     Open,
     /// Answered with another code than 200 once: open for one more try.
     Refused,
-    /// Nothing remains to be done.
-    Settled,
+    /// Answered so on a new session too.
+    RefusedTwice,
+    Accepted,
+    /// It cannot be sent.
+    TooLarge,
+}
+
+impl State {
+    /// Whether it is still to be sent.
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Refused)
+    }
 }
 
 /// Why a session is over.
@@ -53,9 +65,9 @@ pub(super) enum State {
 pub(super) enum End {
     /// The connection, a malformed answer, the server's close or its silence.
     Lost(io::Error),
-    /// It refused some lines for the first time; all others that were sent are settled.
+    /// It refused some lines for the first time; all others that were sent have their last answer.
     Refused(String),
-    /// It refused the session itself, or a line for the second time.
+    /// It refused the session itself.
     Rejected(String),
 }
 
@@ -144,7 +156,7 @@ impl<S: AsyncRead + AsyncWrite> Session<S> {
         }
     }
 
-    /// Hands over the entries that are not settled, in order, and settles those that the server accepts.
+    /// Hands over the open entries in order, and keeps what the server says of each.
     ///
     /// After an error the session is of no use.
     pub async fn deliver(&mut self, entries: &mut [Entry<'_>], until: Instant) -> Result<(), End> {
@@ -157,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite> Session<S> {
             if end.is_none() && !self.broken && self.output.is_empty() {
                 while next < entries.len() && self.unanswered.len() < self.window && self.output.len() < BURST {
                     let Entry { head, event, state, .. } = &entries[next];
-                    if *state != State::Settled {
+                    if state.is_open() {
                         self.command("syslog", &[head.as_bytes(), event], next);
                     }
                     next += 1;
@@ -172,12 +184,12 @@ impl<S: AsyncRead + AsyncWrite> Session<S> {
                 self.window = WINDOW.min(self.window + 1);
                 let entry = &mut entries[answer.index];
                 if answer.is_ok() {
-                    entry.state = State::Settled;
+                    entry.state = State::Accepted;
                 } else if entry.state == State::Open {
                     entry.state = State::Refused;
                     end.get_or_insert_with(|| End::Refused(answer.to_string()));
                 } else {
-                    end = Some(End::Rejected(format!("refuses a line: {answer}")));
+                    (entry.state, entry.refusal) = (State::RefusedTwice, answer.to_string());
                 }
             }
         }
@@ -318,7 +330,8 @@ mod tests {
     }
 
     fn entries(event: &Bytes, count: usize) -> Vec<Entry<'_>> {
-        (0..count).map(|index| Entry { batch: 0, index, head: "<14>", event, state: State::Open }).collect()
+        let entry = |index| Entry { batch: 0, index, head: "<14>", event, state: State::Open, refusal: String::new() };
+        (0..count).map(entry).collect()
     }
 
     fn open(entries: &[Entry<'_>]) -> usize {
