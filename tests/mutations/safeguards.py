@@ -7,6 +7,7 @@ build no more than them.
 COLLECTOR = ["-p", "collector", "--lib"]
 MIMECAST = ["-p", "mimecast", "--lib"]
 SYSLOG = ["-p", "devo", "--test", "syslog"]
+DEVO = ["-p", "devo", "--lib"]
 FUNCTIONS = ["-p", "functions", "--test", "end_to_end"]
 SIMULATION = ["-p", "simulation", "--test", "slice"]
 
@@ -14,7 +15,9 @@ STORE = "shared/collector/src/store.rs"
 LEASE = "shared/collector/src/store/lease.rs"
 DELIVER = "shared/collector/src/deliver.rs"
 SEEN = "shared/collector/src/seen.rs"
+WINDOW = "shared/collector/src/read/window.rs"
 PLAN = "shared/collector/src/read/window/plan.rs"
+PAGES = "shared/collector/src/read/window/pages.rs"
 QUESTION = "shared/collector/src/read/window/question.rs"
 ANSWER = "shared/collector/src/read/window/answer.rs"
 SECOND = "shared/collector/src/read/window/second.rs"
@@ -25,6 +28,7 @@ ANSWERS = "shared/collector/src/read/stream/answers.rs"
 FILE = "shared/collector/src/read/file.rs"
 HTTPS = "shared/https/src/lib.rs"
 TRANSPORT = "shared/devo/src/transport.rs"
+SEARCH = "shared/devo/src/http/search.rs"
 LISTING = "shared/mimecast/src/listing.rs"
 READ_ERROR = "shared/mimecast/src/error.rs"
 
@@ -69,6 +73,17 @@ MUTATIONS = [
     ("what is behind is read again", PLAN, "unwrap_or(begin - overlap).max(since)).min(begin);",
      "unwrap_or(begin - overlap).max(since)).max(begin);",
      FUNCTIONS, "incremental::late_events_within_the_overlap_arrive"),
+    ("a slice has no more pages than there is time for", PAGES, ".filter(is_little).filter(has_time)", ".filter(is_little)",
+     FUNCTIONS, "field_cases::windows::a_slice_with_more_pages_than_a_run_has_time_for_is_read_in_shorter_ones"),
+    ("what is new comes before what is read again", PLAN,
+     "self.slices(new).await?;\n            self.slices(again).await?;", "self.slices(again).await?;\n            self.slices(new).await?;",
+     FUNCTIONS, "field_cases::windows::what_is_new_does_not_wait_for_what_is_read_again"),
+    ("the border of what is read again is known", WINDOW, "if slice.0 == self.again_to {", "if slice.0 == slice.1 {",
+     FUNCTIONS, "field_cases::windows::a_row_at_the_begin_of_what_is_new_comes_once"),
+    ("the oldest day is asked for", LINKS, "self.start_margin = A_DAY;", "self.start_margin = TimeDelta::zero();",
+     FUNCTIONS, "field_cases::streams::what_was_published_on_the_oldest_day_arrives_or_is_a_gap"),
+    ("a line is to blame only when others pass", SEARCH, "self.alone.push(self.at);", "self.again.push(self.at);",
+     DEVO, "http::search::tests::a_refusal_of_everything_blames_nothing"),
     ("marks reach back to what is read again", ROWS, "map_or(slice.0, |again| again.min(slice.0));", "map_or(slice.0, |_| slice.0);",
      FUNCTIONS, "field_cases::windows::what_is_read_again_behind_what_is_new_is_known"),
     ("only an answer with a file gives a token", LINKS, "            if count > 0 {\n                last", "            if true {\n                last",
@@ -85,7 +100,7 @@ MUTATIONS = [
      FUNCTIONS, "bad_input::a_file_that_stays_broken_is_a_dead_letter_and_the_others_arrive"),
     ("a file is gone on with where it was left", STREAM, "self.position.places.insert(place.clone(), file.place);",
      "let _ = &place;", FUNCTIONS, "field_cases::streams::a_file_that_is_left_in_its_middle_for_others_is_gone_on_from"),
-    ("a document that may be cut is asked for again", ANSWERS, "let doubt = if checked {", "let doubt = if true || checked {",
+    ("a document that may be cut is asked for again", STREAM, "let doubt = if checks {", "let doubt = if false && checks {",
      FUNCTIONS, "regressions::a_plain_document_that_is_cut_on_its_way_is_asked_for_again"),
     ("an answer that says nothing moves no start", ANSWERS, "if self.position.token.is_some() || !unreadable {",
      "if true || !unreadable {", FUNCTIONS, "regressions::an_empty_first_answer_is_not_taken_for_nothing"),

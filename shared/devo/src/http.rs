@@ -72,13 +72,11 @@ enum Answer {
     TooLarge,
     /// No further try of the same would help.
     Refused(Error),
-    /// The connection broke, or with `hung` nothing came, before the answer: what was sent may have arrived.
+    /// No answer, or 500: what was sent may have arrived, and Devo may have stumbled over a line. Not over one where it `hung`.
     Cut {
         text: String,
         hung: bool,
     },
-    /// 500: Devo has stumbled, perhaps over a line.
-    Stumbled(String),
 }
 
 impl Http {
@@ -169,7 +167,7 @@ impl Http {
                     // Not simply more: a small request that arrives says nothing of another table's large one.
                     self.portion.fetch_max(MAX_BYTES.min(size(sent) * 2), Relaxed);
                 }
-                Answer::Cut { text, .. } | Answer::Stumbled(text) => {
+                Answer::Cut { text, .. } => {
                     delivery.refusals += 1;
                     tracing::warn!(fault = text, "devo: smaller requests");
                     self.portion.fetch_min(MIN_BYTES.max(size(sent) / 4), Relaxed);
@@ -222,11 +220,9 @@ impl Http {
             let (attempt, perhaps_a_line) = (self.attempt(&url, body.clone(), time), &perhaps_a_line);
             async move {
                 let answer = attempt.await;
-                let stumbled = matches!(answer, Ok(Answer::Cut { hung: false, .. } | Answer::Stumbled(_)));
-                perhaps_a_line.store(stumbled, Relaxed);
+                perhaps_a_line.store(matches!(answer, Ok(Answer::Cut { hung: false, .. })), Relaxed);
                 match answer {
                     Ok(Answer::Cut { text, .. }) if !give_up => Err(Setback::Passing { text, wait: None }),
-                    Ok(Answer::Stumbled(text)) => Err(Setback::Passing { text, wait: None }),
                     answer => answer,
                 }
             }
@@ -284,7 +280,7 @@ impl Http {
         let wait = header(&response, RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let text = format!("{status}: {}", self.shown(&body_text(response).await));
         match status {
-            StatusCode::INTERNAL_SERVER_ERROR if wait.is_none() => Ok(Answer::Stumbled(text)),
+            StatusCode::INTERNAL_SERVER_ERROR if wait.is_none() => Ok(Answer::Cut { text, hung: false }),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Err(Setback::Passing { text, wait }),
             _ if status.is_server_error() => Err(Setback::Passing { text, wait }),
             _ => Ok(Answer::Refused(Error::Rejected(text))),

@@ -1,8 +1,8 @@
 //! Ways out `relp:` and `relp+tls:`: RELP 0, syslog lines of which each is acknowledged.
 //!
 //! A line is accepted when the server has answered its frame with code 200. One that is refused on two sessions while others for its
-//! table are accepted is itself to blame. Lines without an answer when a session is lost are sent
-//! again on a new one, and only those: they are what RELP may repeat. The protocol is in `session`, the bytes in `frame`.
+//! table are accepted is itself to blame. Lines without an answer when a session is lost are sent again on a new one, and only those:
+//! they are what RELP may repeat. The protocol is in `session`, the bytes in `frame`.
 
 mod frame;
 mod session;
@@ -21,7 +21,7 @@ use self::session::{End, Entry, Session, State};
 use crate::{
     Batch, Credentials, Delivery, Error, Options, Refused,
     line::Line,
-    retry::{Pace, Setback, retry},
+    retry::{ALONE, Pace, REFUSALS, Setback, retry},
     transport::{Stream, Target},
 };
 
@@ -31,10 +31,6 @@ const MAX_DATA: usize = 128 * 1024;
 /// A session idle for longer is replaced: Devo's balancer ends one after 30 s.
 const IDLE: Duration = Duration::from_secs(20);
 const PACE: Pace = Pace { tries: 6, base: Duration::from_millis(500) };
-/// So many refused lines and none accepted: all are refused. Each takes a new session.
-const ALONE: usize = 8;
-/// After so many refused lines the rest is left to the next run.
-const REFUSALS: usize = 60;
 
 /// A RELP server, and the sessions that stay open between sends.
 #[derive(Debug)]

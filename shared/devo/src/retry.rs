@@ -14,6 +14,11 @@ pub(crate) struct Pace {
     pub base: Duration,
 }
 
+/// So many lines refused each on its own, and none beside them accepted: all are refused, or nobody can tell.
+pub(crate) const ALONE: usize = 8;
+/// After so many refusals in the search for lines that are to blame, the rest is left to the next run.
+pub(crate) const REFUSALS: usize = 60;
+
 const CAP: Duration = Duration::from_secs(20);
 /// The longest time one try may take.
 const TIMEOUT: Duration = Duration::from_secs(60);

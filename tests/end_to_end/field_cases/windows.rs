@@ -199,25 +199,27 @@ async fn a_late_row_in_every_run_does_not_keep_a_backlog_from_getting_shorter() 
             world.mimecast.push(source, now() - TimeDelta::minutes(2 * n as i64 + 5), line);
         }
         world.mimecast.set_latency(Duration::from_millis(250));
-        let mut runs = 0;
+        let (mut runs, mut failed) = (0, 0);
         loop {
             runs += 1;
             assert!(runs < 60, "{source} does not get there");
-            let before = state(&world, source)["windows"].clone();
+            let closed_to = &state(&world, source)["windows"]["closed_to"];
+            let closed_to: Option<DateTime<Utc>> = serde_json::from_value(closed_to.clone()).unwrap();
             let row = format!(r#"{{"late":{runs}}}"#);
             world.mimecast.push(source, now() - TimeDelta::seconds(70), &row);
             lines.push(row);
             match world.invoke_with(source, "{}", Deadline::In(Duration::from_millis(3500))).await {
                 Outcome::Answer(answer) if answer["status"] == "caught_up" => break,
                 Outcome::Answer(answer) => {
-                    let after = &answer["checkpoint"]["windows"];
-                    let closed_to = |windows: &serde_json::Value| windows["closed_to"].as_str().map(ToOwned::to_owned);
-                    // A slice that a run had no time for is shorter in the next one.
-                    let shorter = after["span"].as_i64() < before["span"].as_i64();
-                    assert!(closed_to(after) > closed_to(&before) || shorter, "no progress: {answer}");
+                    let after: Option<DateTime<Utc>> =
+                        serde_json::from_value(answer["checkpoint"]["windows"]["closed_to"].clone()).unwrap();
+                    assert!(after > closed_to, "no progress: {answer}");
                 }
-                // On a machine so busy that nothing was answered in time, a run says nothing of the backlog.
-                Outcome::Failed { error_type, .. } if error_type == "MimecastUnavailable" => {}
+                // On a busy machine a run may be over before anything was answered. That says nothing of the backlog, unless it goes on.
+                Outcome::Failed { error_type, .. } if error_type == "MimecastUnavailable" => {
+                    failed += 1;
+                    assert!(failed < 4, "{source} does not get on");
+                }
                 other => panic!("{source}: {other:?}"),
             }
         }
@@ -250,11 +252,60 @@ async fn a_slice_with_more_pages_than_a_run_has_time_for_is_read_in_shorter_ones
         assert!(runs < 30, "it does not get there");
         match world.invoke_with("url", "{}", Deadline::In(Duration::from_secs(4))).await {
             Outcome::Answer(answer) if answer["status"] == "caught_up" => break,
-            Outcome::Answer(_) => {}
-            Outcome::Failed { error_type, .. } if error_type == "MimecastUnavailable" => {}
+            // Already the first run gets somewhere.
+            Outcome::Answer(answer) => assert!(answer["events"].as_u64() > Some(0), "{answer}"),
             other => panic!("{other:?}"),
         }
     }
+    world.assert_delivered(&expected(URL, lines));
+}
+
+// A7: reading the overlap again takes longer than a run has.
+#[tokio::test]
+async fn what_is_new_does_not_wait_for_what_is_read_again() {
+    let mut world = World::new(Api::V2).await;
+    world.set("PAGE_SIZE", "5").set("OVERLAP", "10m");
+    let closed_to = now().trunc_subsecs(0) - TimeDelta::minutes(5);
+    let mut lines: Vec<String> = (0..200).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
+    for (n, line) in lines.iter().enumerate() {
+        world.mimecast.push("url", closed_to - TimeDelta::seconds(3 * n as i64 + 1), line);
+    }
+    let new = r#"{"new":1}"#.to_owned();
+    world.mimecast.push("url", closed_to + TimeDelta::seconds(5), &new);
+    let begin = closed_to - TimeDelta::minutes(10);
+    leave(
+        &world,
+        "url",
+        2,
+        &json!({"windows": {"since": begin, "closed_to": closed_to, "reread_to": begin, "span": 10}}),
+    );
+    world.mimecast.set_latency(Duration::from_secs(1));
+    world.invoke_with("url", "{}", Deadline::In(Duration::from_secs(6))).await;
+    assert!(world.devo.lines()[URL].contains(&new), "{:?}", world.devo.lines());
+    world.mimecast.set_latency(Duration::ZERO);
+    assert_eq!(world.run("url").await["status"], "caught_up");
+    lines.push(new);
+    world.assert_delivered(&expected(URL, lines));
+}
+
+/// The API counts the end of a range in, so what is read again ends with the second at which what is new began.
+#[tokio::test]
+async fn a_row_at_the_begin_of_what_is_new_comes_once() {
+    let mut world = World::new(Api::V2).await;
+    world.set("PAGE_SIZE", "5").set("OVERLAP", "10m");
+    let closed_to = now().trunc_subsecs(0) - TimeDelta::minutes(8);
+    let lines: Vec<String> = (0..40).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
+    for (n, line) in lines.iter().enumerate() {
+        world.mimecast.push("url", closed_to + TimeDelta::seconds(10 * n as i64), line);
+    }
+    let begin = closed_to - TimeDelta::minutes(10);
+    leave(
+        &world,
+        "url",
+        2,
+        &json!({"windows": {"since": begin, "closed_to": closed_to, "reread_to": begin, "span": 40}}),
+    );
+    assert_eq!(world.run("url").await["status"], "caught_up");
     world.assert_delivered(&expected(URL, lines));
 }
 

@@ -6,10 +6,7 @@
 
 use std::ops::Range;
 
-/// Lines one after the other that are refused alone before others are tried for a neighbour that passes.
-const ALONE: usize = 8;
-/// Refused requests after which the rest is left to the next run.
-const REFUSALS: usize = 60;
+use crate::retry::{ALONE, REFUSALS};
 
 /// How far the lines of a table have got.
 #[derive(Debug)]
