@@ -6,6 +6,7 @@
 
 mod answers;
 mod files;
+mod sinks;
 mod streams;
 mod windows;
 

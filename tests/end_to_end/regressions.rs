@@ -363,14 +363,14 @@ async fn a_deadline_after_empty_windows_is_more() {
 #[tokio::test]
 async fn many_notices_are_remembered() {
     let mut world = World::new(Api::V2).await;
-    let lines: Vec<String> = (0..2500).map(|n| format!(r#"{{"id":"{n:0150}"}}"#)).collect();
+    let lines: Vec<String> = (0..9000).map(|n| format!(r#"{{"id":"{n:0150}"}}"#)).collect();
     world.mimecast.set_notices(lines.clone());
     for _ in 0..2 {
         world.invoke("dashboard").await;
         world.stop("dashboard");
     }
     let sent = world.devo.lines()["mail.mimecast.account.dashboard"].len();
-    assert_eq!(sent, 2500);
+    assert_eq!(sent, 9000);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod read;
 mod replay;
 mod run;
 mod seen;
+mod sent;
 mod settings;
 pub mod source;
 mod state;

@@ -337,7 +337,7 @@ impl<'a> Replay<'a> {
             known.extend(&ready.portion.marks);
             dead.extend(ready.portion.rejected.iter().cloned());
             if let Some((id, content)) = ready.sent.clone() {
-                state.sent.insert(id, content);
+                state.sent.insert(&id, &content);
             }
             if ready.last {
                 commit.replayed.push(ready.letter);

@@ -47,6 +47,9 @@ impl Run<'_> {
         let task = self.task(&key, read_until);
         let state = lease.state.clone();
         let (outbox, inbox) = outbox::open(state.clone());
+        for warning in self.sink.warnings() {
+            outbox.warn(warning).await;
+        }
         let mut delivery = Delivery::new(self.sink, &self.mimecast, &mut lease, send_until, counts);
 
         let mut delivering = Box::pin(delivery.deliver_all(inbox));

@@ -109,8 +109,8 @@ impl Settings {
         let devo_secret_id = secret_id("DEVO_SECRET_ID")?;
         if devo_secret_id.is_none() {
             let urls = devo_url.as_deref().ok_or_else(|| missing("DEVO_URL", DEVO_URLS))?;
-            if !destinations(urls).all(|url| ["tcp", "stdout"].contains(&split_url(url).0.as_str())) {
-                let purpose = "the Devo secret's id (only a DEVO_URL with tcp: or stdout: needs none)";
+            if !destinations(urls).all(|url| ["tcp", "relp", "stdout"].contains(&split_url(url).0.as_str())) {
+                let purpose = "the Devo secret's id (only a DEVO_URL with tcp:, relp: or stdout: needs none)";
                 return Err(missing("DEVO_SECRET_ID", purpose));
             }
         }

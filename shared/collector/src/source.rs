@@ -114,6 +114,9 @@ pub struct Snapshot {
     pub id: Option<&'static str>,
 }
 
+/// A longer log type is no name of a table.
+const LONGEST_TYPE: usize = 60;
+
 /// The table of a log type below `parent`, and whether the type is a known one. Only its letters and digits count: the same type is
 /// spelt with blanks where it is asked for and otherwise elsewhere.
 pub(crate) fn typed_table(parent: &str, types: &[(&str, &str)], kind: &str) -> (String, bool) {
@@ -123,7 +126,8 @@ pub(crate) fn typed_table(parent: &str, types: &[(&str, &str)], kind: &str) -> (
     let kind = letters(kind);
     match types.iter().find(|(name, _)| letters(name) == kind) {
         Some((_, table)) => (format!("{parent}.{table}"), true),
-        None => (format!("{parent}.{}", if kind.is_empty() { "unknown" } else { &kind }), false),
+        None if kind.is_empty() || kind.len() > LONGEST_TYPE => (format!("{parent}.unknown"), false),
+        None => (format!("{parent}.{kind}"), false),
     }
 }
 
@@ -141,5 +145,6 @@ mod tests {
         }
         assert_eq!(typed_table("m.siem", &types, "AI-Phish 2!"), ("m.siem.aiphish2".into(), false));
         assert_eq!(typed_table("m.siem", &types, "\u{e9}"), ("m.siem.unknown".into(), false));
+        assert_eq!(typed_table("m.siem", &types, &"a".repeat(61)), ("m.siem.unknown".into(), false));
     }
 }

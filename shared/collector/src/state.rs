@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::sent::Sent;
+
 /// The form of [`State`] that this version writes. A newer one is refused, an older one is read.
 ///
 /// Form 1 had an open window with its page token and one half-delivered file per feed. The window is read again from its
@@ -19,9 +21,9 @@ pub(crate) struct State {
     pub windows: Windows,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub streams: BTreeMap<String, Position>,
-    /// Of a snapshot with ids: the hash of the content last sent, by id.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub sent: BTreeMap<String, String>,
+    /// Of a snapshot with ids.
+    #[serde(skip_serializing_if = "Sent::is_empty")]
+    pub sent: Sent,
     /// A backfill that has nothing left to do.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub finished: bool,

@@ -122,6 +122,18 @@ impl Sink {
         Ok(Self { destinations: destinations.collect::<Result<_, _>>()? })
     }
 
+    /// What its owner should know before it becomes an error: a client certificate that ends soon.
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |destination: &Destination| match destination {
+            Destination::Syslog(syslog) => syslog.warning(),
+            Destination::Relp(relp) => relp.warning(),
+            Destination::Http(_) | Destination::Stdout(_) => None,
+        };
+        let mut warnings: Vec<String> = self.destinations.iter().filter_map(warning).collect();
+        warnings.dedup();
+        warnings
+    }
+
     /// The same ways out with `network` behind those that speak HTTP, for simulations.
     #[must_use]
     pub fn over(mut self, network: &Arc<dyn Network>) -> Self {

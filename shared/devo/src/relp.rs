@@ -60,6 +60,10 @@ impl Relp {
         })
     }
 
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.target.warning()
+    }
+
     pub(crate) async fn send(&self, batches: &[Batch<'_>], until: Instant) -> Delivery {
         let mut delivery = Delivery::none(batches);
         let heads: Vec<String> = batches.iter().map(|batch| self.line.head(batch.table)).collect();

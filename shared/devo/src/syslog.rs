@@ -3,6 +3,9 @@
 //! The strongest evidence is an orderly close: after the last line we end our side of the connection, and the receiver, once it has
 //! read everything, ends its own. So a send is one connection per lane of tables, and the next one is opened meanwhile. After a
 //! reset, an error or silence all that the connection carried is sent again, in smaller portions if it keeps happening.
+//!
+//! Some receivers never close, and then every portion would be sent again for ever. So an empty connection finds out first what the
+//! receiver does. What its kernel has acknowledged counts for one that does not close.
 
 use std::{
     io::{self, Write as _},
@@ -17,6 +20,7 @@ use futures_util::future::join_all;
 use reqwest::Url;
 use tokio::{
     io::AsyncWriteExt as _,
+    sync::OnceCell,
     task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
@@ -40,8 +44,11 @@ const PROVEN: u32 = 8;
 const AROUND: usize = 100;
 /// A second connection is worth its handshake from so many bytes on.
 const LANE: usize = 1_000_000;
-/// How long a receiver may take to read what is on its way and to close.
-const CLOSE: Duration = Duration::from_secs(30);
+/// How long a receiver may take to read what is on its way and to close, and how long to close where nothing was sent.
+const CLOSE: Duration = Duration::from_secs(15);
+const CLOSE_EMPTY: Duration = Duration::from_secs(3);
+/// So often one that closes empty connections may leave one with data open, one after the other, before it is taken not to close.
+const UNCLOSED: u32 = 2;
 /// Devo's balancer drops connections that were idle for 30 s.
 const IDLE: Duration = Duration::from_secs(20);
 /// Many quick tries: each halves the portion.
@@ -55,7 +62,20 @@ pub(crate) struct Syslog {
     gzip: bool,
     accepted: Accepted,
     connections: usize,
+    manner: OnceCell<Manner>,
     state: Mutex<State>,
+}
+
+/// What the receiver does after our end of an empty connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// It closes in order. By TLS that means as well that it takes our certificate: in TLS 1.3 a server looks at it only after the
+    /// handshake has ended for us, and may refuse it with our lines unread.
+    Closes,
+    /// Nothing: it keeps it open.
+    StaysOpen,
+    /// Something else, such as a reset. It has to close in order after data, or nothing counts.
+    Unclear,
 }
 
 /// What is kept from send to send.
@@ -65,10 +85,8 @@ struct State {
     /// How many bytes one connection may carry, and how many portions have gone well since that was set.
     portion: usize,
     proven: u32,
-    /// The receiver is plain, or has once read all and closed in order. Until then its kernel's acknowledgement says too little:
-    /// in TLS 1.3 a server looks at our certificate only after the handshake has ended for us, and may refuse it with our
-    /// lines unread.
-    welcome: bool,
+    /// Connections in a row that carried data which the receiver's kernel has acknowledged, and that it did not close.
+    unclosed: u32,
 }
 
 /// A connection for the next send, perhaps still being opened.
@@ -90,20 +108,24 @@ type Portion = Vec<(usize, Range<usize>)>;
 
 impl Syslog {
     pub fn open(url: &Url, credentials: Option<&Credentials>, options: &Options) -> Result<Self, Error> {
-        if options.accepted == Accepted::Acknowledged && !Path::new("/proc/self/net/tcp").exists() {
+        if options.accepted == Accepted::Acknowledged && !kernel_tells() {
             return Err(Error::Configuration(
                 "accepted: `acknowledged` is possible on Linux only; use `closed`".to_owned(),
             ));
         }
-        let welcome = url.scheme() == "tcp";
         Ok(Self {
             target: Arc::new(Target::parse(url, credentials)?),
             line: Line::new(options)?,
             gzip: options.gzip,
             accepted: options.accepted,
             connections: options.connections,
-            state: Mutex::new(State { spares: Vec::new(), portion: usize::MAX, proven: 0, welcome }),
+            manner: OnceCell::new(),
+            state: Mutex::new(State { spares: Vec::new(), portion: usize::MAX, proven: 0, unclosed: 0 }),
         })
+    }
+
+    pub fn warning(&self) -> Option<String> {
+        self.target.warning()
     }
 
     pub async fn send(&self, batches: &[Batch<'_>], until: Instant) -> Delivery {
@@ -151,8 +173,9 @@ impl Syslog {
         if lines.all(|line| too_large(line).is_some()) {
             return Ok(portion);
         }
+        let manner = *self.manner.get_or_try_init(|| self.find_out(by)).await?;
         let mut stream = self.connection(by).await?;
-        match self.carry(&mut stream, batches, &portion, by).await {
+        match self.carry(&mut stream, batches, &portion, manner, by).await {
             Ok(open) => {
                 self.grow();
                 if open {
@@ -172,19 +195,58 @@ impl Syslog {
         }
     }
 
+    /// What the receiver does after our end of an empty connection.
+    async fn find_out(&self, by: Instant) -> Result<Manner, Setback> {
+        let mut stream = self.target.connect(by).await?;
+        let closed = async {
+            stream.shutdown().await?;
+            stream.end().await
+        };
+        let wait = Instant::now() + CLOSE_EMPTY;
+        match timeout_at(by.min(wait), closed).await {
+            Ok(Ok(())) => Ok(Manner::Closes),
+            Ok(Err(error)) => match self.target.failure(&error) {
+                Error::Unavailable(text) => {
+                    tracing::debug!(text, "devo: an empty connection does not end in order");
+                    Ok(Manner::Unclear)
+                }
+                lasting => Err(lasting.into()),
+            },
+            Err(_) if by < wait => Err(self.target.unavailable("does not close an empty connection in time").into()),
+            Err(_) => {
+                self.warn_of_staying_open();
+                Ok(if kernel_tells() { Manner::StaysOpen } else { Manner::Unclear })
+            }
+        }
+    }
+
+    fn warn_of_staying_open(&self) {
+        let text = "the receiver does not close after our end, so what its kernel has acknowledged counts as accepted: what it \
+                    has not read when it dies is lost";
+        tracing::warn!("devo: {}", self.target.about(text));
+    }
+
     /// Writes a portion and waits until it counts as accepted; whether the connection is still open then.
     async fn carry(
         &self,
         stream: &mut Stream,
         batches: &[Batch<'_>],
         portion: &Portion,
+        manner: Manner,
         by: Instant,
     ) -> io::Result<bool> {
-        let late = |text: &'static str| move |_| io::Error::new(io::ErrorKind::TimedOut, text);
+        fn late<T>(text: &'static str) -> impl Fn(T) -> io::Error {
+            move |_| io::Error::new(io::ErrorKind::TimedOut, text)
+        }
         let written = timeout_at(by, self.write(stream, batches, portion)).await;
         written.map_err(late("the receiver takes no more data"))??;
         let by = by.min(Instant::now() + CLOSE);
-        if self.accepted == Accepted::Acknowledged && self.state().welcome {
+        let acknowledged_is_enough = match manner {
+            Manner::Closes => self.accepted == Accepted::Acknowledged || self.state().unclosed >= UNCLOSED,
+            Manner::StaysOpen => true,
+            Manner::Unclear => false,
+        };
+        if acknowledged_is_enough {
             let known = timeout_at(by, acknowledged(stream, false)).await;
             known.map_err(late("the receiver's kernel does not acknowledge what was sent"))??;
             stream.silent().await?;
@@ -201,10 +263,15 @@ impl Syslog {
                 known => known,
             }
         });
-        closed
-            .await
-            .map_err(late("the receiver does not close after our end, so whether it has read all is unknown"))??;
-        self.state().welcome = true;
+        let Ok(closed) = closed.await else {
+            if kernel_tells() && stream.unacknowledged()?.is_none_or(|bytes| bytes == 0) && self.stays_open() {
+                self.warn_of_staying_open();
+                return Ok(false);
+            }
+            return Err(late("the receiver does not close after our end, so whether it has read all is unknown")(()));
+        };
+        closed?;
+        self.state().unclosed = 0;
         Ok(false)
     }
 
@@ -263,6 +330,13 @@ impl Syslog {
         }
     }
 
+    /// Whether the receiver has now left so many connections open that it is taken to do so always.
+    fn stays_open(&self) -> bool {
+        let mut state = self.state();
+        state.unclosed += 1;
+        state.unclosed >= UNCLOSED
+    }
+
     fn grow(&self) {
         let mut state = self.state();
         state.proven += 1;
@@ -291,6 +365,11 @@ impl From<Error> for Setback {
             lasting => Self::Lasting(lasting),
         }
     }
+}
+
+/// Whether this system says what the other side's kernel has acknowledged: Linux does.
+fn kernel_tells() -> bool {
+    Path::new("/proc/self/net/tcp").exists()
 }
 
 /// Waits until the receiver's kernel has acknowledged everything, also our end where we have `ended`.

@@ -2,7 +2,7 @@
 //!
 //! Says in one line what is wrong with either side's certificate and what to do.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use chrono::DateTime;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,12 +14,17 @@ use tokio_rustls::{
         AlertDescription, CertificateError, ClientConfig, Error as TlsError, RootCertStore,
         crypto::aws_lc_rs::default_provider,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-        server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+        server::{
+            WebPkiClientVerifier,
+            danger::{ClientCertVerified, ClientCertVerifier},
+        },
     },
 };
 
 use crate::{Credentials, Error};
 
+/// How long before its end a certificate is warned of.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 const WEAK: &str = "ask Devo for new certificates, or send by https:// or through a relay (tcp://, relp://)";
 
 /// How to speak TLS with one host. Sessions are resumed.
@@ -46,12 +51,11 @@ impl Tls {
         }
         let roots = Arc::new(roots);
         let cert = certificates("cert", &cert)?;
-        let key = key.expose_secret();
-        if key.contains("ENCRYPTED") {
+        if key.expose_secret().contains("ENCRYPTED") {
             return Err(bad("key is protected by a passphrase: store it without one".to_owned()));
         }
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-            .map_err(|_| bad("key holds no private key in PEM form".to_owned()))?;
+        let key = PrivateKeyDer::from_pem_slice(pem(&key).expose_secret().as_bytes())
+            .map_err(|_| bad(format!("key holds no private key in PEM form{}", hint(&key))))?;
         let provider = Arc::new(default_provider());
         let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -77,7 +81,7 @@ impl Tls {
     /// Looks at our own certificate before the server does, whose words would say less.
     pub fn check(&self) -> Result<(), String> {
         let (first, others) = self.cert.split_first().ok_or("devo secret: cert holds no certificate")?;
-        let Err(error) = self.verifier.verify_client_cert(first, others, UnixTime::now()) else { return Ok(()) };
+        let Err(error) = self.verify_at(first, others, Duration::ZERO) else { return Ok(()) };
         let text = match &error {
             TlsError::InvalidCertificate(problem) => match problem {
                 CertificateError::ExpiredContext { not_after, .. } => {
@@ -98,6 +102,29 @@ impl Tls {
             _ => error.to_string(),
         };
         Err(format!("devo secret: cert {text}"))
+    }
+
+    /// That our own certificate ends soon, while it still holds.
+    pub fn warning(&self) -> Option<String> {
+        let (first, others) = self.cert.split_first()?;
+        self.verify_at(first, others, Duration::ZERO).ok()?;
+        match self.verify_at(first, others, SOON) {
+            Err(TlsError::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+                let end = date(&not_after);
+                Some(format!("devo secret: cert, or what it was issued by, ends on {end}: put a new one there before"))
+            }
+            _ => None,
+        }
+    }
+
+    fn verify_at(
+        &self,
+        cert: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        ahead: Duration,
+    ) -> Result<ClientCertVerified, TlsError> {
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(UnixTime::now().as_secs()) + ahead);
+        self.verifier.verify_client_cert(cert, others, time)
     }
 
     pub async fn connect(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
@@ -163,12 +190,41 @@ fn old_form(problem: &dyn std::fmt::Display) -> String {
     format!("the server's certificate is refused, perhaps an old form ({problem}): {WEAK}")
 }
 
-fn certificates(name: &str, pem: &SecretString) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.expose_secret().as_bytes()).collect();
-    found
-        .ok()
-        .filter(|found| !found.is_empty())
-        .ok_or_else(|| Error::Configuration(format!("devo secret: {name} holds no certificate in PEM form")))
+fn certificates(name: &str, text: &SecretString) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem(text).expose_secret().as_bytes()).collect();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(|| {
+        Error::Configuration(format!("devo secret: {name} holds no certificate in PEM form{}", hint(text)))
+    })
+}
+
+/// PEM as people paste it, as it should be: line ends may have become blanks or the two characters `\\n`, lines may be indented or
+/// glued together.
+fn pem(text: &SecretString) -> SecretString {
+    let (mut rest, mut whole) = (text.expose_secret(), String::new());
+    while let Some((label, body, behind)) = block(rest) {
+        let body: String = body.replace("\\n", "").replace("\\r", "").split_whitespace().collect();
+        whole += &format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+        rest = behind;
+    }
+    whole.into()
+}
+
+/// The first block of a PEM text: its label, its body, and what is behind it.
+fn block(text: &str) -> Option<(&str, &str, &str)> {
+    let (_, text) = text.split_once("-----BEGIN ")?;
+    let (label, text) = text.split_once("-----")?;
+    let (body, text) = text.split_once("-----END ")?;
+    let (_, behind) = text.split_once("-----")?;
+    Some((label, body, behind))
+}
+
+/// What may be wrong with a text that is no PEM.
+fn hint(text: &SecretString) -> &'static str {
+    match text.expose_secret() {
+        text if !text.contains("-----BEGIN ") => ": its line -----BEGIN ...----- is missing",
+        text if !text.contains("-----END ") => ": it is cut, its line -----END ...----- is missing",
+        _ => ": it is damaged, copy it again",
+    }
 }
 
 fn date(time: &UnixTime) -> String {

@@ -2,17 +2,19 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use reqwest::Url;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
     task::yield_now,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_rustls::{client::TlsStream, rustls};
 
@@ -20,6 +22,8 @@ use crate::{Credentials, Error, tls::Tls};
 
 /// The longest time a connection may take, TLS handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
+/// How long an address is tried before the next one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
 /// How long TCP's end is waited for after TLS' end.
 const LINGER: Duration = Duration::from_millis(100);
 const MAX_SHOWN: usize = 60;
@@ -80,11 +84,16 @@ impl Target {
         })
     }
 
+    /// What its owner should know before it becomes an error.
+    pub fn warning(&self) -> Option<String> {
+        self.tls.as_ref()?.warning()
+    }
+
     async fn socket(&self) -> Result<TcpStream, Error> {
         let addresses = lookup_host((self.host.as_str(), self.port)).await;
         let addresses: Vec<_> =
             addresses.map_err(|error| self.unavailable(&format!("host name not found: check it ({error})")))?.collect();
-        let socket = TcpStream::connect(&addresses[..]).await.map_err(|error| match error.kind() {
+        let socket = first_of(&addresses).await.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => self.unavailable("connection refused: check host and port"),
             _ => self.unavailable(&format!("cannot be reached: {error}")),
         })?;
@@ -105,8 +114,32 @@ impl Target {
 
     /// [`Error::Unavailable`] that names this target.
     pub fn unavailable(&self, text: &str) -> Error {
-        Error::Unavailable(format!("{}: {text}", self.shown))
+        Error::Unavailable(self.about(text))
     }
+
+    /// A text that names this target.
+    pub fn about(&self, text: &str) -> String {
+        format!("{}: {text}", self.shown)
+    }
+}
+
+/// The first connection that comes about. Each address is tried soon after the one before it, as one may be a black hole and others
+/// not (RFC 8305).
+async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let later = |number: usize| HEAD_START * u32::try_from(number).unwrap_or(u32::MAX);
+    let tries = addresses.iter().enumerate().map(|(number, address)| async move {
+        sleep(later(number)).await;
+        TcpStream::connect(address).await
+    });
+    let mut tries: FuturesUnordered<_> = tries.collect();
+    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    while let Some(connection) = tries.next().await {
+        outcome = connection;
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
@@ -252,5 +285,32 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_black_hole_does_not_hide_the_next_address() {
+        // A listener whose queue is full answers nothing.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let black_hole = socket.listen(1).unwrap();
+        let address = black_hole.local_addr().unwrap();
+        let mut queue = Vec::new();
+        while let Ok(Ok(waiting)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            queue.push(waiting);
+        }
+        let good = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let nobody = TcpListener::bind("127.0.0.3:0").await.unwrap().local_addr().unwrap();
+        let began = Instant::now();
+        let stream = first_of(&[address, nobody, good.local_addr().unwrap()]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good.local_addr().unwrap());
+        assert!(began.elapsed() < CONNECT / 2);
+        assert_eq!(first_of(&[nobody]).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

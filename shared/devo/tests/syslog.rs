@@ -9,6 +9,7 @@ use std::{collections::HashSet, io::Read as _, time::Duration};
 use bytes::Bytes;
 use devo::{Accepted, Batch, Credentials, Date, Delivery, Error, Framing, Options, Refused, Sink};
 use flate2::bufread::{GzDecoder, MultiGzDecoder};
+use futures_util::future::join_all;
 use support::{Authority, How, Receiver, Tls};
 use tokio::time::Instant;
 
@@ -120,7 +121,7 @@ async fn every_byte_arrives_and_only_an_orderly_close_counts() {
         assert!(ended.iter().all(|connection| connection.orderly));
         if receiver.is_tls() {
             assert!(ended.iter().all(|connection| connection.client_certificate));
-            assert_eq!(ended.iter().map(|connection| connection.resumed).collect::<Vec<_>>(), [false, true]);
+            assert_eq!(ended.iter().map(|connection| connection.resumed).collect::<Vec<_>>(), [true, true]);
         }
     }
 }
@@ -221,15 +222,55 @@ async fn a_spare_connection_that_has_died_costs_nothing() {
     assert_eq!(ended.flat_map(|one| events(&one.bytes, TABLE)).collect::<Vec<_>>(), sent);
 }
 
-#[tokio::test]
-async fn silence_is_no_acceptance() {
-    for receiver in receivers(How::NeverClose).await {
-        let sink = open(&receiver, &options());
-        let delivery = send(&sink, &lines(10, 100), soon()).await;
-        assert_eq!(delivery.settled, [0]);
-        let text = unavailable(&delivery);
-        assert!(text.starts_with(&receiver.url()) && text.contains("does not close after our end"), "{text}");
+/// Sends 30 lines in three sends; all that came, of all connections, once no more comes.
+async fn sent_in_three(receiver: &Receiver) -> (Vec<Bytes>, Vec<Bytes>) {
+    let sink = open(receiver, &options());
+    let sent = lines(30, 100);
+    for part in sent.chunks(10) {
+        assert_complete(&send(&sink, part, later()).await, &[10]);
     }
+    drop(sink);
+    receiver.idle(0).await;
+    (receiver.ended().iter().flat_map(|one| events(&one.bytes, TABLE)).collect(), sent)
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_closes_gets_each_line_once() {
+    join_all(receivers(How::NeverClose).await.map(async |receiver| {
+        let (came, sent) = sent_in_three(&receiver).await;
+        assert_eq!(came, sent);
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_closes_late_gets_at_most_one_batch_again() {
+    join_all([1, 5].map(async |seconds| {
+        let receiver = Receiver::tcp(How::CloseLate(Duration::from_secs(seconds))).await;
+        let (came, sent) = sent_in_three(&receiver).await;
+        assert_eq!(came, sent);
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_closes_only_empty_connections_gets_at_most_one_batch_again() {
+    join_all(receivers(How::NeverCloseFull).await.map(async |receiver| {
+        let (came, sent) = sent_in_three(&receiver).await;
+        assert_eq!(came.len(), sent.len() + 10, "the first batch twice");
+        assert_eq!(without_repeats(came), sent);
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn the_deadline_says_nothing_of_a_receiver_that_has_not_closed_yet() {
+    let receiver = Receiver::tcp(How::NeverClose).await;
+    let sink = open(&receiver, &options());
+    let delivery = send(&sink, &lines(10, 100), Instant::now() + Duration::from_millis(300)).await;
+    assert_eq!(delivery.settled, [0]);
+    let text = unavailable(&delivery);
+    assert!(text.starts_with(&receiver.url()) && text.contains("does not close an empty connection"), "{text}");
 }
 
 #[tokio::test]
@@ -267,7 +308,8 @@ async fn a_stalled_receiver_takes_no_memory_and_the_deadline_ends_it() {
         let line = lines(1, 1_000).remove(0);
         let sent = vec![line; 300_000];
         let before = resident();
-        let until = soon();
+        // By then it is known that it does not close.
+        let until = Instant::now() + Duration::from_secs(5);
         let delivery = send(&sink, &sent, until).await;
         assert!(Instant::now() >= until);
         assert_eq!(delivery.settled, [0]);
@@ -298,7 +340,6 @@ async fn acknowledged_keeps_the_connection_once_the_receiver_has_taken_us() {
         }
         drop(sink);
         receiver.idle(0).await;
-        // By TLS the first is closed in order: until then the receiver may not have looked at our certificate.
         let carried: Vec<_> = receiver.ended().iter().map(|one| events(&one.bytes, TABLE)).collect();
         assert!(carried.len() <= 2 && carried.last().unwrap().len() >= 2_000, "{} connections", carried.len());
         assert_eq!(carried.concat(), sent);
@@ -372,7 +413,7 @@ async fn small_sends_share_one_connection() {
 #[tokio::test]
 async fn several_destinations_must_all_accept() {
     let good = Receiver::tcp(How::Orderly).await;
-    let bad = Receiver::tcp(How::NeverClose).await;
+    let bad = Receiver::tcp(How::CloseAtOnce(usize::MAX)).await;
     let sink = |urls: String| Sink::open(&urls, None, &options()).unwrap();
     let sent = lines(100, 100);
     let delivery = send(&sink(format!("{},{}", good.url(), bad.url())), &sent, soon()).await;
@@ -533,4 +574,47 @@ fn secrets_that_cannot_be_used() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[tokio::test]
+async fn pem_as_people_paste_it() {
+    let authority = Authority::new();
+    let receiver = Receiver::tls(How::Orderly, &authority, Tls::V13).await;
+    let indented = |text: &str| text.lines().map(|line| format!("    {line}\r\n")).collect::<String>();
+    let glued = |text: &str| text.replace('\n', "");
+    let forms: [(&str, &dyn Fn(&str) -> String); 5] = [
+        ("two characters", &|text| text.replace('\n', "\\n")),
+        ("blanks", &|text| text.replace('\n', " ")),
+        ("indented", &indented),
+        ("glued", &glued),
+        ("with a remark", &|text| format!("subject=CN acme\n{text}\n")),
+    ];
+    for (form, change) in forms {
+        let secret: serde_json::Value = serde_json::from_str(&authority.secret()).unwrap();
+        let text = |name: &str| change(secret[name].as_str().unwrap());
+        // A chain of two.
+        let chain = change(&(authority.chain() + &Authority::new().chain()));
+        let secret = serde_json::json!({ "chain": chain, "cert": text("cert"), "key": text("key") }).to_string();
+        let credentials = Credentials::from_json(&secret.as_str().into()).unwrap();
+        let sink = Sink::open(&receiver.url(), Some(&credentials), &options())
+            .unwrap_or_else(|error| panic!("{form}: {error}"));
+        assert_complete(&send(&sink, &lines(3, 100), later()).await, &[3]);
+    }
+}
+
+#[test]
+fn a_certificate_that_ends_soon_is_warned_of() {
+    let authority = Authority::new();
+    for (days, warned) in [(-1, false), (5, true), (13, true), (15, false)] {
+        let end = chrono::Utc::now() + chrono::TimeDelta::days(days);
+        let mut params = Authority::client();
+        params.not_after = std::time::SystemTime::from(end).into();
+        let credentials = Credentials::from_json(&authority.secret_for(params).into()).unwrap();
+        for url in ["tls://127.0.0.1:1", "relp+tls://127.0.0.1:1"] {
+            let warnings = Sink::open(url, Some(&credentials), &options()).unwrap().warnings();
+            assert_eq!(warnings.len(), usize::from(warned), "{days}: {warnings:?}");
+            assert!(warnings.iter().all(|text| text.contains(&end.format("%F").to_string())), "{warnings:?}");
+        }
+    }
+    assert!(Sink::open("tcp://127.0.0.1:1", None, &options()).unwrap().warnings().is_empty());
 }

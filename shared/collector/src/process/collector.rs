@@ -82,7 +82,11 @@ impl Collector {
     /// # Errors
     /// `Configuration`, naming the key or the variable.
     pub async fn check(&self) -> Result<(), Error> {
-        self.account(&self.settings.tenant, None).await.map(drop)
+        let account = self.account(&self.settings.tenant, None).await?;
+        for warning in account.sink.warnings() {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
     }
 
     /// Ends a lease of the default tenant that a killed process has left behind. Only for who knows that nobody holds it.
@@ -169,13 +173,16 @@ impl Collector {
                 deadline,
             };
             match run.run(counts).await {
-                Err(error) if matches!(error.error_type(), ErrorType::Credentials | ErrorType::DevoRejected) => {
-                    // The secret may have been rotated: with another one, once more.
-                    let renewed = self.account(tenant, Some(&account)).await?;
-                    if Arc::ptr_eq(&renewed, &account) {
-                        return Err(error);
+                Err(error) if another_secret_may_help(error.error_type()) => {
+                    // With another one, once more.
+                    match self.account(tenant, Some(&account)).await {
+                        Ok(renewed) if !Arc::ptr_eq(&renewed, &account) => account = renewed,
+                        Ok(_) => return Err(error),
+                        Err(unread) => {
+                            tracing::warn!(tenant, error = %unread, "whether the secret has changed is unknown");
+                            return Err(error);
+                        }
                     }
-                    account = renewed;
                 }
                 outcome => return outcome,
             }
@@ -229,6 +236,12 @@ impl Store {
     pub async fn on_aws(table: &str) -> Self {
         Self::new(aws_sdk_dynamodb::Client::new(&aws::config().await), table)
     }
+}
+
+/// The secret may have been rotated, or its `url` or `base_url` have moved to another host.
+fn another_secret_may_help(error: ErrorType) -> bool {
+    use ErrorType::{Credentials, DevoRejected, DevoUnavailable, MimecastUnavailable};
+    matches!(error, Credentials | DevoRejected | DevoUnavailable | MimecastUnavailable)
 }
 
 /// The seven sources asked for by time, and SIEM 2.0 by days.

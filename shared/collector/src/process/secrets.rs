@@ -73,9 +73,12 @@ fn explain(error: &SdkError<GetSecretValueError>) -> String {
         return format!("{}: {advice}", causes.join(": "));
     };
     let advice = match code {
-        "ResourceNotFoundException" => "create it, or correct the id and the region",
+        "ResourceNotFoundException" => {
+            "there is none of this name, so create it or correct the id and the region; or it has no value yet, so store the JSON in it"
+        }
         "AccessDeniedException" | "DecryptionFailure" => {
-            "allow the function's role secretsmanager:GetSecretValue on it, and kms:Decrypt on its key if that is your own"
+            "allow the function's role secretsmanager:GetSecretValue on it, and kms:Decrypt on its key if that is your own; or \
+             there is no secret of this name and in this region, which a role that may read only some is told in the same words"
         }
         "InvalidRequestException" => "restore it if it is scheduled for deletion, or store a value in it",
         _ => "the next run tries again; if it lasts, check the id and the function's role",
@@ -181,7 +184,9 @@ mod tests {
     async fn aws_refuses() {
         for (code, advice) in [
             ("ResourceNotFoundException", "correct the id"),
+            ("ResourceNotFoundException", "it has no value yet"),
             ("AccessDeniedException", "secretsmanager:GetSecretValue"),
+            ("AccessDeniedException", "there is no secret of this name"),
             ("DecryptionFailure", "kms:Decrypt"),
             ("InvalidRequestException", "scheduled for deletion"),
             ("SomethingNew", "check the id"),

@@ -1,5 +1,7 @@
 //! Reads a state of affairs whole: each poll as it is, or only what is new or has changed.
 
+use std::collections::HashSet;
+
 use bytes::{Bytes, BytesMut};
 use chrono::{SecondsFormat, TimeDelta};
 use mimecast::json::{self, content_hash};
@@ -21,7 +23,7 @@ const FAILED_DELIVERY: TimeDelta = TimeDelta::days(1);
 
 /// Reads the snapshot once.
 pub(super) async fn read(task: &Task<'_>, spec: &Snapshot, state: &State, outbox: &Outbox) -> Result<(), Error> {
-    let mut reader = Reader { task, spec, state: state.clone(), portion: Portion::default() };
+    let mut reader = Reader { task, spec, outbox, state: state.clone(), portion: Portion::default() };
     reader.poll().await?;
     let Reader { state, portion, .. } = reader;
     outbox.take(portion, |current| current.sent = state.sent).await;
@@ -31,6 +33,7 @@ pub(super) async fn read(task: &Task<'_>, spec: &Snapshot, state: &State, outbox
 struct Reader<'a> {
     task: &'a Task<'a>,
     spec: &'a Snapshot,
+    outbox: &'a Outbox,
     state: State,
     portion: Portion,
 }
@@ -50,12 +53,12 @@ impl Reader<'_> {
         let collected_at = page.at.to_rfc3339_opts(SecondsFormat::Secs, true);
         // Marked is only what a failed delivery has got through: asked for when a row seems to be new.
         let mut failed_delivery: Option<Seen> = None;
-        let mut listed = Vec::new();
+        let mut listed = HashSet::new();
         for row in rows {
             let line = match json::compact(&row) {
                 Ok(line) => line,
                 Err(reason) => {
-                    listed.push(self.reject(row, reason));
+                    listed.insert(self.reject(row, reason));
                     continue;
                 }
             };
@@ -66,8 +69,8 @@ impl Reader<'_> {
                     if id.is_empty() || listed.contains(&id) {
                         id = format!("{id} {content}");
                     }
-                    let known = self.state.sent.insert(id.clone(), content.clone()) == Some(content);
-                    listed.push(id);
+                    let known = self.state.sent.insert(&id, &content);
+                    listed.insert(id);
                     if !known && failed_delivery.is_none() {
                         let from = stamp(self.task.client.now() - FAILED_DELIVERY);
                         failed_delivery = Some(self.task.seen(&from).await?);
@@ -82,7 +85,12 @@ impl Reader<'_> {
             };
             self.portion.events.push(Event { table: table.clone(), line, mark, unknown_type: None });
         }
-        self.forget(&listed);
+        if !self.state.sent.forget(&listed, REMEMBERED) {
+            let (path, count) = (self.spec.path, listed.len());
+            self.outbox
+                .warn(format!("{path}: {count} entries are more than can be remembered, so some are sent at each poll"))
+                .await;
+        }
         Ok(())
     }
 
@@ -90,19 +98,11 @@ impl Reader<'_> {
     fn reject(&mut self, raw: Bytes, reason: String) -> String {
         let hash = format!("{:032x}", xxh3_128(&raw));
         let name = format!("unreadable {hash}");
-        if self.state.sent.insert(name.clone(), hash).is_none() || self.spec.id.is_none() {
+        if !self.state.sent.insert(&name, &hash) || self.spec.id.is_none() {
             let (table, origin) = (self.task.table(self.task.source.table).to_string(), self.spec.path.to_owned());
             self.portion.rejected.push(DeadLetter { raw, reason, table, origin, place: Place::default() });
         }
         name
-    }
-
-    /// Keeps the item small: ids that are no longer listed go, beyond a generous number.
-    fn forget(&mut self, listed: &[String]) {
-        let gone: Vec<String> = self.state.sent.keys().filter(|id| !listed.contains(id)).cloned().collect();
-        for id in gone.iter().take(gone.len().saturating_sub(REMEMBERED)) {
-            self.state.sent.remove(id);
-        }
     }
 }
 

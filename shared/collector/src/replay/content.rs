@@ -172,8 +172,8 @@ pub(super) fn snapshot<'a>(task: &Task<'_>, spec: &Snapshot, letter: &Letter, ra
     };
     let content = format!("{:032x}", content_hash(&row));
     let (id, by_content) = (hashed_id(&row, id), |id: &str| format!("{id} {content}"));
-    let sent = state.sent.get(&id);
-    if sent == Some(&content) || state.sent.contains_key(&by_content(&id)) {
+    let sent = state.sent.get(&id, &content);
+    if sent == Some(true) || state.sent.get(&by_content(&id), &content).is_some() {
         return Ok(Content::Line(Line::default()));
     }
     // Where a later content has been sent, that stays the latest.

@@ -180,7 +180,6 @@ fn ways_out() {
         "https://http-eu.devo.io",
         "HTTPS://http-eu.devo.io/prefix",
         "tls://collector-eu.devo.io:443",
-        "relp://relay:2514",
         "relp+tls://relay:2514",
         "tcp://relay:13000, https://http-eu.devo.io",
         "http://127.9.9.9:80/",
@@ -191,9 +190,15 @@ fn ways_out() {
         let message = read(&[("DEVO_URL", url), ("DEVO_SECRET_ID", "")]).unwrap_err();
         assert!(message.starts_with("DEVO_SECRET_ID is not set"), "{message}");
     }
-    for url in
-        ["tcp://relay:13000", "tcp://[fe80::1]:13000", "TCP://relay:1", "stdout:", "stdout://", "stdout:,tcp://r:1"]
-    {
+    for url in [
+        "tcp://relay:13000",
+        "tcp://[fe80::1]:13000",
+        "TCP://relay:1",
+        "relp://relay:2514",
+        "stdout:",
+        "stdout://",
+        "stdout:,tcp://r:1",
+    ] {
         let settings = read(&[("DEVO_URL", url), ("DEVO_SECRET_ID", "")]).unwrap();
         assert_eq!(settings.devo_url(None).unwrap(), url);
         assert_eq!(settings.devo_secret_id("acme"), None);

@@ -19,8 +19,13 @@ use crate::error::Error;
 use crate::read::portion::{DeadLetter, Place};
 
 pub(super) const DEAD: &str = "dead#";
-/// Bytes of a dead letter in one item.
-pub(super) const RAW_PER_ITEM: usize = 350_000;
+/// Bytes of a dead letter in one item: with the longest texts beside them they stay below the 400 kB of an item.
+pub(super) const RAW_PER_ITEM: usize = 300_000;
+/// The longest header that stands beside each part, in bytes. A longer one stands before the bytes themselves.
+const HEADER: usize = 10_000;
+/// Bytes of a text for people, and of a file's name, which ZIP allows 64 kB.
+const TEXT: usize = 2_000;
+const NAME: usize = 65_536;
 
 /// A dead letter in the checkpoint table, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -126,13 +131,14 @@ impl Store {
             let item = item.map_err(|error| self.failed("reading a dead letter", error))?;
             found.extend(string(&item, "sk").map(|sk| (sk, item)));
         }
-        let (mut raw, mut zipped, mut header) = (Vec::new(), false, None);
+        let (mut raw, mut zipped, mut header, mut header_bytes) = (Vec::new(), false, None, None);
         for part in &letter.parts {
             let Some(item) = found.get(&part.sk) else { return Ok(None) };
             let bytes = |name: &str| item.get(name).and_then(|value| value.as_b().ok()).map(Blob::as_ref);
             raw.extend_from_slice(bytes("raw").unwrap_or_default());
             zipped = string(item, "encoding").is_some();
             header = bytes("header").map(Bytes::copy_from_slice);
+            header_bytes = integer(item, "header_bytes").and_then(|bytes| usize::try_from(bytes).ok());
         }
         if zipped {
             let mut content = Vec::new();
@@ -141,7 +147,11 @@ impl Store {
             })?;
             raw = content;
         }
-        Ok(Some((raw.into(), header)))
+        let mut raw = Bytes::from(raw);
+        if let Some(bytes) = header_bytes {
+            header = Some(raw.split_to(bytes.min(raw.len())));
+        }
+        Ok(Some((raw, header)))
     }
 
     /// The bytes of the dead letter `letter` as they were received; `None` where it is gone.
@@ -156,7 +166,10 @@ impl Store {
 impl Lease {
     /// One item, or several numbered parts.
     pub(super) fn dead_items(&mut self, letter: &DeadLetter, now: DateTime<Utc>) -> Result<Vec<Item>, Error> {
-        let mut raw = letter.raw.to_vec();
+        let Place { feed, file, line, header, slice } = &letter.place;
+        let long_header = header.as_ref().filter(|header| header.len() > HEADER);
+        let header = header.as_ref().filter(|header| header.len() <= HEADER);
+        let mut raw = [long_header.map_or(&[][..], |header| header), &letter.raw].concat();
         let zip = raw.len() > RAW_PER_ITEM;
         if zip {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
@@ -174,15 +187,15 @@ impl Lease {
                 ("pk".into(), text(&self.key.pk)),
                 ("sk".into(), text(&format!("{DEAD}{}#{}", rfc3339(now), self.unique()))),
                 ("raw".into(), AttributeValue::B(Blob::new(part))),
-                ("reason".into(), text(&letter.reason)),
+                ("reason".into(), text(cut(&letter.reason, TEXT))),
                 ("table".into(), text(&letter.table)),
-                ("origin".into(), text(&letter.origin)),
+                ("origin".into(), text(cut(&letter.origin, TEXT))),
             ]);
-            let Place { feed, file, line, header, slice } = &letter.place;
             item.extend(feed.as_ref().map(|feed| ("feed".into(), text(feed))));
-            item.extend(file.as_ref().map(|file| ("file".into(), text(file))));
+            item.extend(file.as_ref().map(|file| ("file".into(), text(cut(file, NAME)))));
             item.extend(line.map(|line| ("line".into(), number(i64::try_from(line).unwrap_or(i64::MAX)))));
-            item.extend(header.as_ref().map(|header| ("header".into(), AttributeValue::B(Blob::new(header.as_ref())))));
+            item.extend(header.map(|header| ("header".into(), AttributeValue::B(Blob::new(header.as_ref())))));
+            item.extend(long_header.map(|header| ("header_bytes".into(), number(header.len() as i64))));
             if let Some((from, to)) = slice {
                 item.extend([("from".into(), text(&rfc3339(*from))), ("to".into(), text(&rfc3339(*to)))]);
             }
@@ -200,6 +213,11 @@ impl Lease {
         }
         Ok(items)
     }
+}
+
+/// As much of a text as fits.
+fn cut(text: &str, bytes: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
 }
 
 fn place(item: &Item) -> Place {

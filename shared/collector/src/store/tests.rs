@@ -245,7 +245,7 @@ async fn a_backfill_has_a_checkpoint_of_its_own() {
 async fn no_mark_is_written_before_the_dead_letter_it_stands_for() {
     // More than one transaction, of which a later one is refused: an item of more than 400 KB.
     let mut dead: Vec<DeadLetter> = (0..TRANSACTION_ITEMS).map(|n| letter(format!("bad {n}"))).collect();
-    dead.push(DeadLetter { reason: "x".repeat(500_000), ..letter("bad") });
+    dead.push(DeadLetter { table: "x".repeat(500_000), ..letter("bad") });
     for store in stores().await {
         let mut lease = store.acquire(key("a"), "one", at(0), at(100)).await.unwrap().unwrap();
         let commit = Commit { marks: marks("s", vec![1, 2]), dead: &dead, ..Commit::default() };
@@ -276,6 +276,28 @@ async fn a_backfill_s_dead_letter_takes_no_other_s_place() {
         for letter in &letters {
             let raw = store.letter("default", "a", letter).await.unwrap().unwrap();
             assert_eq!(raw, letter.checkpoint);
+        }
+    }
+}
+
+// B14
+#[tokio::test]
+async fn a_dead_letter_with_long_texts_is_kept_too() {
+    for store in stores().await {
+        let mut lease = store.acquire(key("a"), "one", at(0), at(60)).await.unwrap().unwrap();
+        let header: Bytes = (0..500_000).map(|n| char::from(b'a' + (n % 26) as u8)).collect::<String>().into();
+        let long = "ü".repeat(300_000);
+        for raw in [
+            Bytes::from_static(b"1|2"),
+            vec![b'x'; 350_000].into(),
+            (0..125_000).flat_map(|_| uuid::Uuid::new_v4().into_bytes()).collect(),
+        ] {
+            let place = Place { header: Some(header.clone()), file: Some(long.clone()), ..Place::default() };
+            let dead = [DeadLetter { reason: long.clone(), origin: long.clone(), place, ..letter(raw.clone()) }];
+            lease.commit(Commit { dead: &dead, ..Commit::default() }, at(1)).await.unwrap();
+            let letters = store.letters("default", "a").await.unwrap();
+            let found = store.raw("default", "a", letters.last().unwrap()).await.unwrap().unwrap();
+            assert!(found == (raw, Some(header.clone())));
         }
     }
 }

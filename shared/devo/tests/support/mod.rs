@@ -38,6 +38,10 @@ pub enum How {
     EndThenReset(usize),
     /// Reads to the end and does not close.
     NeverClose,
+    /// Closes a connection that has carried nothing, and does not close another.
+    NeverCloseFull,
+    /// Reads to the end and closes after that time.
+    CloseLate(Duration),
     /// Reads to the end and ends TLS, but not the connection under it.
     EndTlsAlone,
     /// Reads nothing.
@@ -243,7 +247,10 @@ impl Shared {
             stream.read_to_end(&mut bytes).await.unwrap();
             stream.get_mut().1.send_close_notify();
             stream.flush().await.unwrap();
-            self.ended.lock().unwrap().push(Ended { bytes, orderly: true, resumed: false, client_certificate: true });
+            if !bytes.is_empty() {
+                let ended = Ended { bytes, orderly: true, resumed: false, client_certificate: true };
+                self.ended.lock().unwrap().push(ended);
+            }
             return sleep(Duration::from_secs(1_000)).await;
         }
         let state = stream.get_ref().1;
@@ -308,10 +315,19 @@ impl Shared {
                 _ => {}
             }
         }
-        if !bytes.is_empty() {
+        let bytes_came = !bytes.is_empty();
+        if bytes_came {
             self.ended.lock().unwrap().push(Ended { bytes, orderly, resumed, client_certificate });
         }
         match how {
+            How::NeverCloseFull if bytes_came => {
+                self.open.send_modify(|count| *count -= 1);
+                sleep(Duration::from_secs(1_000)).await;
+            }
+            How::CloseLate(time) if orderly => {
+                sleep(time).await;
+                drop(stream.shutdown().await);
+            }
             How::NeverClose if orderly => {
                 self.open.send_modify(|count| *count -= 1);
                 sleep(Duration::from_secs(1_000)).await;

@@ -223,13 +223,34 @@ fn row_end(bytes: &[u8]) -> RowEnd {
     }
 }
 
+/// The fields of a row. Quotes that are not as RFC 4180 has them are a part of the text, as in `"a".exe`: a reader that mends them
+/// would alter it.
 fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
     if memchr(b'"', line).is_none() {
         // As the csv reader has it, without building one for each line.
         return Ok(utf8(line)?.split('|').collect());
     }
+    match row_end(line) {
+        RowEnd::At(_) => quoted(line),
+        RowEnd::Open => Err(NOT_CLOSED.into()),
+        RowEnd::Malformed => utf8(line)?.split('|').map(field).collect(),
+    }
+}
+
+const NOT_CLOSED: &str = "not csv: a quote is not closed";
+
+/// One field of a row in which some quotes are a part of the text.
+fn field(text: &str) -> Result<String, String> {
+    match row_end(text.as_bytes()) {
+        RowEnd::At(_) => Ok(quoted(text.as_bytes())?.get(0).unwrap_or_default().to_owned()),
+        RowEnd::Open => Err(NOT_CLOSED.into()),
+        RowEnd::Malformed => Ok(text.to_owned()),
+    }
+}
+
+/// The fields of a row whose quotes are as they should be.
+fn quoted(line: &[u8]) -> Result<csv::StringRecord, String> {
     let mut row = csv::StringRecord::new();
-    // An unclosed quote swallows the line end, and shows by it.
     csv::ReaderBuilder::new()
         .delimiter(b'|')
         .has_headers(false)
@@ -237,12 +258,7 @@ fn fields(line: &[u8]) -> Result<csv::StringRecord, String> {
         .from_reader(line.chain(b"\n".as_slice()))
         .read_record(&mut row)
         .map_err(|error| format!("not csv: {error}"))?;
-    match row.iter().next_back() {
-        Some(last) if last.ends_with('\n') && row_end(line) != RowEnd::At(line.len()) => {
-            Err("not csv: a quote is not closed".into())
-        }
-        _ => Ok(row),
-    }
+    Ok(row)
 }
 
 fn object<'a, const N: usize>(

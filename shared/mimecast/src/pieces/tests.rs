@@ -164,6 +164,30 @@ fn key_value_lines_become_objects_of_strings() {
     assert_eq!(shown(Format::KeyValue, b"a=\xff\ra=1\r"), [bad, r#"{"a":"1"}"#]);
 }
 
+// B8
+#[test]
+fn csv_quotes_that_are_a_part_of_the_text_stay_as_they_are() {
+    for (row, fields) in [
+        (r#"x|"a".exe|y"#, Some(["x", r#""a".exe"#, "y"])),
+        (r#"x|"the "final" one.doc"|y"#, Some(["x", r#""the "final" one.doc""#, "y"])),
+        (r#"x|"a\"b.doc"|"y""#, Some(["x", r#""a\"b.doc""#, "y"])),
+        (r#""x"|a"b"|"c""d""#, Some(["x", r#"a"b""#, r#"c"d"#])),
+        (r#""x|y" |z"#, None),
+        (r#""x"|"y" |z"#, Some(["x", r#""y" "#, "z"])),
+        (r#"x|"a"b|"y"#, None),
+        (r#"x|"a".exe"#, None),
+    ] {
+        let pieces = all(Pieces::new(format!("A|B|C\n{row}\n").as_bytes(), Format::Csv));
+        match fields {
+            Some([a, b, c]) => {
+                let event = serde_json::json!({"A": a, "B": b, "C": c}).to_string();
+                assert_eq!(pieces, [Piece::Event(event.into())], "{row}");
+            }
+            None => assert!(matches!(&pieces[..], [Piece::Bad { raw, .. }] if raw == row), "{row}: {pieces:?}"),
+        }
+    }
+}
+
 #[test]
 fn csv_rows_take_their_keys_from_the_header() {
     let file = b"\xef\xbb\xbfMD5|\"Sender\"|Time\r\nnull||t\r\n\r\n\"a|\"\"b\"|x\"y|\xc3\xa9\na|b\na|b|\"c\na|\"b|c\n\xff|b|c\n1|2|3";
@@ -217,7 +241,7 @@ fn a_quote_opened_by_mistake_spoils_its_own_line_only() {
     let good = |n: u8| format!(r#"{{"A":"{n}","B":"x"}}"#);
     // Closed nowhere, in the middle of a field, by a row of another length, or too far away.
     for (rest, bad) in
-        [("2|x\n3|x", None), ("2|x\n3|x\n4|\"b\"c", Some(r#"{"A":"4","B":"bc"}"#)), ("2|x\n3|x\n\"|\"", None)]
+        [("2|x\n3|x", None), ("2|x\n3|x\n4|\"b\"c", Some(r#"{"A":"4","B":"\"b\"c"}"#)), ("2|x\n3|x\n\"|\"", None)]
     {
         let found = shown(Format::Csv, format!("A|B\n1|\"a\n{rest}"));
         assert_eq!(found[..3], [open.to_owned(), good(2), good(3)], "{rest}");
