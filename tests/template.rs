@@ -25,7 +25,7 @@ const PERIODS: [(&str, u64); 11] = [
     ("siem", 5),
 ];
 
-const METRICS: &str = "Success Failures Events Bytes Duplicates Rejected Requests RateLimitWaits Batches DevoRefusals LagSeconds \
+const METRICS: &str = "Success Failures BackfillFailures Events Bytes Duplicates Rejected Requests RateLimitWaits Batches DevoRefusals LagSeconds \
                        LateSeconds GapSeconds RunSeconds";
 
 /// What a source has, behind its name.

@@ -7,20 +7,6 @@ use chrono::TimeDelta;
 use collector::Settings;
 use collector::source::{Ask, Feed, Identity, Kind, Source, Stream};
 
-/// The types of API 2.0. One call takes one type.
-const TYPES_V2: [&str; 10] = [
-    "receipt",
-    "process",
-    "delivery",
-    "journal",
-    "av",
-    "spam",
-    "internal email protect",
-    "impersonation protect",
-    "url protect",
-    "attachment protect",
-];
-
 /// Tables by the file-name prefix of API 1.0 or the event type of API 2.0.
 pub static SOURCE: Source = Source {
     name: "siem",
@@ -52,7 +38,7 @@ pub static SOURCE: Source = Source {
     }),
 };
 
-fn feeds(_settings: &Settings, v2: bool) -> Vec<Feed> {
+fn feeds(settings: &Settings, v2: bool) -> Vec<Feed> {
     if !v2 {
         let ask = Ask::File {
             path: "/api/audit/get-siem-logs",
@@ -62,7 +48,9 @@ fn feeds(_settings: &Settings, v2: bool) -> Vec<Feed> {
         };
         return vec![Feed { name: "MTA".to_owned(), ask }];
     }
-    let feed =
-        |kind: &'static str| Feed { name: kind.to_owned(), ask: Ask::Links { path: "/siem/v1/batch/events/cg", kind } };
-    TYPES_V2.into_iter().map(feed).collect()
+    let feed = |kind: &&'static str| Feed {
+        name: (*kind).to_owned(),
+        ask: Ask::Links { path: "/siem/v1/batch/events/cg", kind },
+    };
+    settings.siem_types.iter().map(feed).collect()
 }

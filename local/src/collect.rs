@@ -38,10 +38,11 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
     let config = Config::load(options.config.as_deref())?;
-    let store = Store::new(Embedded::open(&config.state_file)?.client(), TABLE);
+    // What would otherwise fail every run; before there is a state file that nothing has come of.
+    let nowhere = Store::new(Embedded::memory()?.client(), TABLE);
+    Collector::new(config.settings.clone(), nowhere, Secrets::new(None), Clock::System).check().await?;
+    let store = Store::new(Embedded::open(&config.state_file)?.client(), TABLE).in_file(&config.state_file);
     let collector = Arc::new(Collector::new(config.settings, store, Secrets::new(None), Clock::System));
-    // What would otherwise fail every run.
-    collector.check().await?;
     for (source, _) in &config.sources {
         // The state file is open here alone, so nobody holds the lease.
         collector.release(source).await?;

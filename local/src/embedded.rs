@@ -6,8 +6,8 @@
 //! Durability: the engine puts the file in WAL mode and leaves `synchronous` at `SQLite`'s default, FULL, so each write
 //! is in the log and synced before its call returns. `tests/kill.rs` proves it for a killed process.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,12 +25,17 @@ use dynoxide::types::{AttributeDefinition, KeySchemaElement, KeyType, ScalarAttr
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tempfile::TempDir;
 
 /// The checkpoint table's name here: hash key `pk`, sort key `sk`, TTL attribute `expires_at`, on-demand.
 pub const TABLE: &str = "checkpoint";
 
 /// `X-Amz-Target` is this, a dot and the operation.
 const TARGET: &str = "DynamoDB_20120810";
+
+/// The name of a copy, and how often one is tried.
+const COPY: &str = "copy.db";
+const COPIES: usize = 10;
 
 /// AWS deletes expired items within days; an hour keeps the file small.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
@@ -39,13 +44,15 @@ const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process works with the file.
-    #[error("checkpoint file {} is in use by another process", path.display())]
+    #[error("state file {} is in use by {}", path.display(), holder.map_or_else(|| "another process".to_owned(), |id| format!("process {id}")))]
     InUse {
         /// As given.
         path: PathBuf,
+        /// The process, where the lock file names it.
+        holder: Option<u32>,
     },
-    /// The file or the lock file beside it cannot be created or opened.
-    #[error("checkpoint file {}: {reason}", path.display())]
+    /// The file or the lock file beside it cannot be created, opened or copied.
+    #[error("state file {}: {reason}", path.display())]
     File {
         /// As given.
         path: PathBuf,
@@ -53,7 +60,7 @@ pub enum Error {
         reason: io::Error,
     },
     /// The engine refuses the file, for one because it is not a checkpoint file.
-    #[error("checkpoint file {}: {reason}", path.display())]
+    #[error("state file {}: {}", path.display(), explained(reason))]
     Engine {
         /// As given.
         path: PathBuf,
@@ -71,8 +78,9 @@ struct Inner {
     database: Database,
     swept: Mutex<Instant>,
     read_only: bool,
-    /// Declared last, thus dropped last: the lock outlives the database.
+    /// Declared last, thus dropped last: the lock and a copy's folder outlive the database.
     _lock: Option<File>,
+    _copy: Option<TempDir>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -98,25 +106,40 @@ impl Embedded {
         let canonical = path.canonicalize().map_err(failed)?;
         let name = canonical.to_str().ok_or_else(|| failed(io::Error::other("the path is not UTF-8")))?;
         // The lock is a file of its own: closing any handle on the database file would drop SQLite's locks on it.
-        let lock = private().create(true).open(format!("{name}.lock")).map_err(failed)?;
+        let mut lock = private().create(true).open(format!("{name}.lock")).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Error::InUse { path: path.to_owned() },
+            TryLockError::WouldBlock => Error::InUse { path: path.to_owned(), holder: holder(&canonical) },
             TryLockError::Error(error) => failed(error),
         })?;
+        // For whoever finds it in use. Where the disk is full there is no room for it, and that is told by who writes next.
+        lock.set_len(0).and_then(|()| write!(lock, "{}", std::process::id())).ok();
         Self::start(path, Database::new(name), Some(lock))
     }
 
-    /// Reads the file at `path`, also beside the process that works with it; writes are refused.
+    /// Reads the file at `path`, also beside the process that works with it, or as another user who may read it. Changes nothing and
+    /// leaves nothing behind; writes are refused.
     ///
     /// # Errors
     /// There is no such file, or it is not a checkpoint file.
     pub fn look(path: &Path) -> Result<Self, Error> {
-        let canonical = path.canonicalize().map_err(|reason| Error::File { path: path.to_owned(), reason })?;
-        // SQLite lets several processes read while one writes.
-        let database = Database::new(&canonical.to_string_lossy())
-            .map_err(|reason| Error::Engine { path: path.to_owned(), reason: Box::new(reason) })?;
+        let failed = |reason| Error::File { path: path.to_owned(), reason };
+        let canonical = path.canonicalize().map_err(failed)?;
+        let database = |path: &Path| Database::new(&path.to_string_lossy());
+        // SQLite lets several processes read while one writes. Alone it would make files of its own beside this one, which the user
+        // of the next collector may not be able to open: then a copy is read.
+        let is_in_use = holder(&canonical).is_some();
+        let (database, copy) = match is_in_use.then(|| database(&canonical)) {
+            Some(Ok(database)) => (database, None),
+            _ => {
+                let folder = tempfile::tempdir().map_err(failed)?;
+                copy(&canonical, &folder.path().join(COPY)).map_err(failed)?;
+                let database = database(&folder.path().join(COPY))
+                    .map_err(|reason| Error::Engine { path: path.to_owned(), reason: Box::new(reason) })?;
+                (database, Some(folder))
+            }
+        };
         let swept = Mutex::new(Instant::now());
-        Ok(Self(Arc::new(Inner { database, swept, read_only: true, _lock: None })))
+        Ok(Self(Arc::new(Inner { database, swept, read_only: true, _lock: None, _copy: copy })))
     }
 
     /// An empty table in memory, for tests and trials.
@@ -143,7 +166,8 @@ impl Embedded {
         let database = database
             .and_then(prepare)
             .map_err(|reason| Error::Engine { path: path.to_owned(), reason: Box::new(reason) })?;
-        Ok(Self(Arc::new(Inner { database, swept: Mutex::new(Instant::now()), read_only: false, _lock: lock })))
+        let swept = Mutex::new(Instant::now());
+        Ok(Self(Arc::new(Inner { database, swept, read_only: false, _lock: lock, _copy: None })))
     }
 
     /// One DynamoDB call as on the wire: the operation (`GetItem`) and its JSON body to HTTP status and JSON body.
@@ -170,6 +194,10 @@ impl Embedded {
         };
         match answer {
             Ok(body) => (200, body),
+            Err(error @ DynoxideError::InternalServerError(_)) => {
+                let explained = DynoxideError::InternalServerError(explained(&error));
+                (explained.status_code(), explained.to_json().into_bytes())
+            }
             Err(error) => (error.status_code(), error.to_json().into_bytes()),
         }
     }
@@ -201,6 +229,52 @@ impl Embedded {
         }
     }
 }
+
+/// The process that works with the file, where there is one.
+fn holder(canonical: &Path) -> Option<u32> {
+    let id = fs::read_to_string(format!("{}.lock", canonical.display())).ok()?.trim().parse().ok()?;
+    Path::new(&format!("/proc/{id}")).exists().then_some(id)
+}
+
+/// Copies a file and the log beside it. Where somebody writes meanwhile, until nobody has.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let log = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+    let state = |path: &Path| fs::metadata(path).and_then(|file| Ok((file.len(), file.modified()?))).ok();
+    for _ in 0..COPIES {
+        let before = (state(from), state(&log(from)));
+        fs::copy(from, to)?;
+        match fs::copy(log(from), log(to)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        if (state(from), state(&log(from))) == before {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("it changes too fast to be read: look again later"))
+}
+
+/// What the engine says, in words for who looks after the host.
+fn explained(error: &DynoxideError) -> String {
+    let said = error.to_string();
+    let known = [
+        ("is full", "the disk is full: make room, and collecting goes on by itself"),
+        ("readonly", "it cannot be written: it and its folder have to belong to the user who runs this"),
+        ("unable to open", "it cannot be opened: it and its folder have to belong to the user who runs this"),
+        ("valid SQLite", DAMAGED),
+        ("not a database", DAMAGED),
+        ("malformed", DAMAGED),
+        (
+            "disk I/O error",
+            "the disk cannot be read or written: look for free space, a read-only file system or errors in the system's log",
+        ),
+        ("locked", "another program holds it"),
+    ];
+    known.into_iter().find(|(sign, _)| said.contains(sign)).map_or(said.clone(), |(_, words)| words.to_owned())
+}
+
+const DAMAGED: &str =
+    "it is damaged or no state file: put a copy in its place, or move it away to start anew from INITIAL_LOOKBACK";
 
 /// How files come to be that only their owner can read.
 fn private() -> OpenOptions {
@@ -278,7 +352,6 @@ fn answer(engine: &Embedded, request: HttpRequest) -> Result<HttpResponse, Conne
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-    use std::fs;
     use std::time::{SystemTime, UNIX_EPOCH};
 
     use aws_sdk_dynamodb::types::AttributeValue::{N, S};
@@ -321,7 +394,7 @@ mod tests {
         let client = Embedded::open(&path).unwrap().client();
         assert_eq!(
             Embedded::open(&path).unwrap_err().to_string(),
-            format!("checkpoint file {} is in use by another process", path.display())
+            format!("state file {} is in use by process {}", path.display(), std::process::id())
         );
         #[cfg(unix)]
         {
@@ -359,6 +432,39 @@ mod tests {
         let (status, answer) =
             other.execute("PutItem", json!({"TableName": TABLE, "Item": item}).to_string().as_bytes());
         assert!(status == 400 && String::from_utf8_lossy(&answer).contains("AccessDenied"));
+    }
+
+    #[test]
+    fn looking_changes_nothing_and_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("checkpoint.db");
+        let engine = Embedded::open(&path).unwrap();
+        let item = json!({"pk": {"S": "p"}, "sk": {"S": "s"}});
+        put(&engine, &item);
+        // As a process leaves it that is killed: the log holds what the file does not yet.
+        let left = directory.path().join("left.db");
+        copy(&path, &left).unwrap();
+        let names =
+            || fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        let before = (names().len(), fs::read(&left).unwrap());
+        assert_eq!(get(&Embedded::look(&left).unwrap(), "s")["Item"], item);
+        assert_eq!((names().len(), fs::read(&left).unwrap()), before);
+    }
+
+    #[test]
+    fn the_engine_s_words_are_translated() {
+        let internal = |text: &str| explained(&DynoxideError::InternalServerError(text.to_owned()));
+        for (said, words) in [
+            ("database or disk is full", "make room"),
+            ("attempt to write a readonly database", "belong to the user"),
+            ("database disk image is malformed", "put a copy in its place"),
+            ("file is not a database", "put a copy in its place"),
+            ("disk I/O error", "free space"),
+            ("database is locked", "another program"),
+        ] {
+            let text = internal(said);
+            assert!(text.contains(words) && !text.contains(said), "{text}");
+        }
     }
 
     #[cfg(unix)]

@@ -103,9 +103,16 @@ impl Place {
         match &self.kept {
             Kept::Table(table) => Ok(vec![Store::on_aws(table).await]),
             Kept::File(file) => {
-                let stores =
-                    existing(file)?.into_iter().map(|file| Ok(Store::new(Embedded::look(&file)?.client(), TABLE)));
-                stores.collect()
+                let mut stores = Vec::new();
+                for found in existing(file)? {
+                    match Embedded::look(&found) {
+                        Ok(embedded) => stores.push(Store::new(embedded.client(), TABLE).in_file(&found)),
+                        // Somebody else's backfill hides nothing of the live run.
+                        Err(error) if found != *file => tracing::warn!("left out: {error}"),
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Ok(stores)
             }
         }
     }
@@ -137,7 +144,7 @@ impl Place {
             embedded::Error::InUse { .. } => Error::InUse(format!("{error}: stop that first, it goes on where it was")),
             error => error.into(),
         })?;
-        let store = Store::new(embedded.client(), TABLE);
+        let store = Store::new(embedded.client(), TABLE).in_file(file);
         let collector = Collector::new(self.settings()?, store.clone(), Secrets::new(None), Clock::System);
         Ok(Open { store, collector, alone: true })
     }

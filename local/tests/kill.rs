@@ -145,7 +145,7 @@ fn a_second_process_is_told_that_the_file_is_in_use() {
     let _engine = Embedded::open(&path).unwrap();
     let second = start_writer(&path).wait_with_output().unwrap();
     assert!(!second.status.success());
-    let message = format!("checkpoint file {} is in use by another process", path.display());
+    let message = format!("state file {} is in use by process {}", path.display(), std::process::id());
     let output = [second.stdout, second.stderr].concat();
     assert!(String::from_utf8_lossy(&output).contains(&message), "{}", String::from_utf8_lossy(&output));
 }

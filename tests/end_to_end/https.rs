@@ -1,11 +1,12 @@
-//! HTTPS with a CA of one's own: `SSL_CERT_FILE` and `SSL_CERT_DIR` say whom a function trusts, be it AWS, Mimecast or Devo.
+//! HTTPS with a CA of one's own and through proxies: `SSL_CERT_FILE` and `SSL_CERT_DIR` say whom a function trusts, `HTTPS_PROXY` and
+//! `NO_PROXY` which way it goes, be it to AWS, Mimecast or Devo.
 
 use std::fs;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use simulator::data;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -124,4 +125,102 @@ async fn without_roots_the_answer_says_so_and_they_are_looked_for_again() {
     assert!(message.contains("TLS cannot be set up") && message.contains("SSL_CERT_FILE"), "{message}");
     fs::write(&roots, authority.chain()).unwrap();
     assert_eq!(world.run("audit").await["status"], "caught_up");
+}
+
+/// A proxy, and where it was asked to connect to.
+struct Proxy {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// By HTTP's CONNECT or by SOCKS 5 with names (RFC 1928).
+    async fn start(socks: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let all = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let all = all.clone();
+                tokio::spawn(async move {
+                    let mut connection = connection;
+                    let to = if socks { by_socks(&mut connection).await } else { by_connect(&mut connection).await };
+                    all.lock().unwrap().push(to.clone());
+                    let mut inside = TcpStream::connect(to).await.unwrap();
+                    drop(copy_bidirectional(&mut connection, &mut inside).await);
+                });
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// The ports it was asked for, each once.
+    fn ports(&self) -> usize {
+        self.asked.lock().unwrap().iter().collect::<std::collections::HashSet<_>>().len()
+    }
+}
+
+async fn by_connect(connection: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(connection.read_u8().await.unwrap());
+    }
+    connection.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+    let head = String::from_utf8(head).unwrap();
+    head.strip_prefix("CONNECT ").unwrap().split(' ').next().unwrap().to_owned()
+}
+
+async fn by_socks(connection: &mut TcpStream) -> String {
+    let mut greeting = [0; 2];
+    connection.read_exact(&mut greeting).await.unwrap();
+    let mut methods = vec![0; greeting[1].into()];
+    connection.read_exact(&mut methods).await.unwrap();
+    assert!(greeting[0] == 5 && methods.contains(&0), "{methods:?}");
+    connection.write_all(&[5, 0]).await.unwrap();
+    let mut request = [0; 5];
+    connection.read_exact(&mut request).await.unwrap();
+    assert_eq!(request[..4], [5, 1, 0, 3], "connect, by name");
+    let mut name = vec![0; request[4].into()];
+    connection.read_exact(&mut name).await.unwrap();
+    let port = connection.read_u16().await.unwrap();
+    connection.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await.unwrap();
+    format!("{}:{port}", String::from_utf8(name).unwrap())
+}
+
+#[tokio::test]
+async fn proxies_of_both_kinds_carry_all_three_and_are_left_out_where_asked() {
+    for (scheme, socks) in [("http", false), ("socks5h", true)] {
+        let authority = Authority::new();
+        let mut world = world(&authority, &authority, &authority).await;
+        let mut expected = data::lively(&world.mimecast, 1, now(), 1);
+        expected.retain(|table, _| table.contains(".ttp.url"));
+        let proxy = Proxy::start(socks).await;
+        let folder = tempfile::tempdir().unwrap();
+        let roots = folder.path().join("roots.pem");
+        fs::write(&roots, authority.chain()).unwrap();
+        world.set("SSL_CERT_FILE", roots.to_str().unwrap());
+        world.set("HTTPS_PROXY", &format!("{scheme}://{}", proxy.address));
+        assert_eq!(world.run("url").await["status"], "caught_up");
+        world.assert_delivered(&expected);
+        assert_eq!(proxy.ports(), 3, "AWS, Mimecast and Devo: {:?}", proxy.asked);
+        // Past one that is not there.
+        world.stop("url");
+        world.set("HTTPS_PROXY", "http://127.0.0.1:1").set("NO_PROXY", "localhost");
+        assert_eq!(world.run("url").await["status"], "caught_up");
+    }
+}
+
+// B13
+#[tokio::test]
+async fn a_proxy_that_is_down_is_named() {
+    let authority = Authority::new();
+    let mut world = world(&authority, &authority, &authority).await;
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    fs::write(&roots, authority.chain()).unwrap();
+    world.set("SSL_CERT_FILE", roots.to_str().unwrap()).set("HTTPS_PROXY", "http://user:s3cret@127.0.0.1:1");
+    let (_, message) = world.fail("url").await;
+    assert!(message.contains("by the proxy 127.0.0.1:1, which HTTPS_PROXY names"), "{message}");
+    assert!(!message.contains("s3cret") && !message.contains('\n'), "{message}");
 }

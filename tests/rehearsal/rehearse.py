@@ -31,8 +31,8 @@ PREFIX = "mimecast-devo/tenants/"
 REGION = "eu-west-1"
 SOURCES = ["audit", "attachments", "impersonation", "url", "search", "view", "threatfeed", "messageholdlist",
            "messageholdsummary", "dashboard", "siem"]
-METRICS = {"Success", "Failures", "Events", "Bytes", "Duplicates", "Rejected", "Requests", "RateLimitWaits", "Batches",
-           "DevoRefusals", "LagSeconds", "LateSeconds", "GapSeconds", "RunSeconds"}
+METRICS = {"Success", "Failures", "BackfillFailures", "Events", "Bytes", "Duplicates", "Rejected", "Requests", "RateLimitWaits",
+           "Batches", "DevoRefusals", "LagSeconds", "LateSeconds", "GapSeconds", "RunSeconds"}
 STARTED = time.monotonic()
 
 

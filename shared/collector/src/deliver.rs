@@ -29,7 +29,7 @@ pub(crate) struct Counts {
     /// Of Mimecast.
     pub calls: mimecast::Calls,
     pub batches: u64,
-    /// Tries that Devo refused or that broke off.
+    /// Tries that Devo refused or that broke off, where none after them succeeded.
     pub refusals: u64,
     pub unknown_types: BTreeMap<String, u64>,
     pub gap: Option<Gap>,
@@ -132,7 +132,9 @@ impl<'a> Delivery<'a> {
         let batches: Vec<_> =
             tables.iter().zip(lines).map(|(table, lines)| devo::Batch { table: &table.name, lines }).collect();
         let delivery = self.sink.send(&batches, self.until).await;
-        self.counts.refusals += delivery.refusals;
+        if delivery.failure.is_some() {
+            self.counts.refusals += delivery.refusals;
+        }
         for ((table, batch), count) in tables.iter().zip(&batches).zip(delivery.settled) {
             let settled = batch.lines.get(..count).unwrap_or(&batch.lines);
             sent.extend_from_slice(table.marks.get(..count).unwrap_or(&table.marks));

@@ -60,9 +60,15 @@ pub enum Error {
     /// Delivering to Devo failed.
     #[error(transparent)]
     Devo(#[from] devo::Error),
-    /// The checkpoint table cannot be read or written.
+    /// What a checkpoint holds cannot be used, or another invocation holds it.
     #[error("{0}")]
     Checkpoint(String),
+    /// The checkpoint table cannot be read or written.
+    #[error("{0}")]
+    CheckpointTable(String),
+    /// The file with the checkpoints, on a host, cannot be read or written.
+    #[error("{0}")]
+    StateFile(String),
 }
 
 /// The most characters of a report, so that it stays one line for the eye; the cause is cut, never the advice.
@@ -90,7 +96,7 @@ impl Error {
                 devo::Error::Rejected(_) => ErrorType::DevoRejected,
                 devo::Error::Unavailable(_) => ErrorType::DevoUnavailable,
             },
-            Self::Checkpoint(_) => ErrorType::Checkpoint,
+            Self::Checkpoint(_) | Self::CheckpointTable(_) | Self::StateFile(_) => ErrorType::Checkpoint,
         }
     }
 
@@ -139,9 +145,13 @@ impl Error {
                     .to_owned()
             }
             ErrorType::Checkpoint => {
-                "on AWS, check CHECKPOINT_TABLE and that the function's role may Query, PutItem and UpdateItem \
-                 on it; the next run goes on from the last checkpoint"
-                    .to_owned()
+                let first = match self {
+                    Self::CheckpointTable(_) => {
+                        "check CHECKPOINT_TABLE, the region, and that the function's role may Query, PutItem and UpdateItem on it; "
+                    }
+                    _ => "",
+                };
+                format!("{first}the next run goes on from the last checkpoint")
             }
         }
     }
@@ -186,6 +196,8 @@ mod tests {
             (devo::Error::Rejected(text()).into(), "DevoRejected"),
             (devo::Error::Unavailable(text()).into(), "DevoUnavailable"),
             (Error::Checkpoint(text()), "Checkpoint"),
+            (Error::CheckpointTable(text()), "Checkpoint"),
+            (Error::StateFile(text()), "Checkpoint"),
         ]
     }
 
@@ -221,6 +233,20 @@ mod tests {
             assert!(!report.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')), "{report:?}");
             assert_eq!(report.chars().count(), REPORT_LENGTH, "{report:?}");
             assert!(report.ends_with(&format!("...; {}", error.advice("Account | Logs | Read"))), "{report:?}");
+        }
+    }
+
+    #[test]
+    fn the_operators_table_has_every_type_and_what_its_message_advises() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let flat = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (error, name) in all("x") {
+            let row = text.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap();
+            let advice = error.advice("…");
+            let (first, last) = advice.rsplit_once("on it; ").unwrap_or(("", &advice));
+            assert!(row.ends_with(&format!("| {last} |")), "{row}");
+            assert!(flat.contains(first), "{first}");
         }
     }
 

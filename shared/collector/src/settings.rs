@@ -34,6 +34,8 @@ pub struct Settings {
     pub overlap: Option<TimeDelta>,
     /// `SETTLE`: how far behind the server's clock a window ends; `None` for the source's own.
     pub settle: Option<TimeDelta>,
+    /// `SIEM_TYPES`: the log types to collect by API 2.0, each once, in the order given.
+    pub siem_types: Vec<&'static str>,
     /// `THREATFEED_TYPES`: the feeds to collect, each once, in the order given.
     pub threatfeed_types: Vec<&'static str>,
     /// `THREATFEED_FORMAT`: how the feeds are asked for.
@@ -56,6 +58,20 @@ pub enum ThreatfeedFormat {
     /// STIX bundles.
     Stix,
 }
+
+/// The log types of SIEM by API 2.0. One call takes one type.
+pub const SIEM_TYPES: [&str; 10] = [
+    "receipt",
+    "process",
+    "delivery",
+    "journal",
+    "av",
+    "spam",
+    "internal email protect",
+    "impersonation protect",
+    "url protect",
+    "attachment protect",
+];
 
 const THREATFEED_TYPES: [&str; 2] = ["malware_customer", "malware_grid"];
 
@@ -101,6 +117,13 @@ impl Settings {
             get(name).map(|value| parse_duration(&value).ok_or_else(|| bad(name, allowed))).transpose()
         };
 
+        let types = |name, known: &[&'static str]| match get(name) {
+            None => Ok(known.to_vec()),
+            Some(list) => {
+                parse_types(&list, known).ok_or_else(|| bad(name, &format!("a comma list of {}", known.join(", "))))
+            }
+        };
+
         let mimecast_secret_id = secret_id("MIMECAST_SECRET_ID")?
             .ok_or_else(|| missing("MIMECAST_SECRET_ID", "the Mimecast secret's id"))?;
         let checkpoint_table =
@@ -134,11 +157,8 @@ impl Settings {
             initial_lookback: duration("INITIAL_LOOKBACK")?.unwrap_or(TimeDelta::hours(24)),
             overlap: duration("OVERLAP")?,
             settle: duration("SETTLE")?,
-            threatfeed_types: match get("THREATFEED_TYPES") {
-                None => THREATFEED_TYPES.to_vec(),
-                Some(list) => parse_threatfeed_types(&list)
-                    .ok_or_else(|| bad("THREATFEED_TYPES", "a comma list of malware_customer and malware_grid"))?,
-            },
+            siem_types: types("SIEM_TYPES", &SIEM_TYPES)?,
+            threatfeed_types: types("THREATFEED_TYPES", &THREATFEED_TYPES)?,
             threatfeed_format: match get("THREATFEED_FORMAT").as_deref() {
                 None | Some("csv") => ThreatfeedFormat::Csv,
                 Some("stix") => ThreatfeedFormat::Stix,
@@ -280,10 +300,11 @@ pub fn parse_duration(text: &str) -> Option<TimeDelta> {
     TimeDelta::try_seconds(i64::from(number) * seconds).filter(|duration| *duration <= LONGEST)
 }
 
-fn parse_threatfeed_types(list: &str) -> Option<Vec<&'static str>> {
+/// Those of the `known` types that a comma list names.
+fn parse_types(list: &str, known: &[&'static str]) -> Option<Vec<&'static str>> {
     let mut types = Vec::new();
     for name in list.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        let known = THREATFEED_TYPES.into_iter().find(|known| *known == name)?;
+        let known = *known.iter().find(|known| **known == name)?;
         if !types.contains(&known) {
             types.push(known);
         }

@@ -9,6 +9,7 @@ mod letters;
 mod overview;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -38,6 +39,8 @@ type Item = HashMap<String, AttributeValue>;
 pub struct Store {
     client: Client,
     table: String,
+    /// The file that the table is in, on a host.
+    file: Option<PathBuf>,
 }
 
 /// Whose checkpoint it is. A backfill has one of its own, with marks of its own.
@@ -77,7 +80,13 @@ impl Key {
 impl Store {
     /// The table `table` as reached by `client`.
     pub fn new(client: Client, table: impl Into<String>) -> Self {
-        Self { client, table: table.into() }
+        Self { client, table: table.into(), file: None }
+    }
+
+    /// The same, for errors that name the file which the table is in.
+    #[must_use]
+    pub fn in_file(self, file: &Path) -> Self {
+        Self { file: Some(file.to_owned()), ..self }
     }
 
     /// Takes the lease until `until`, or `None` while somebody else holds it.
@@ -199,14 +208,22 @@ impl Store {
         R: std::fmt::Debug + 'static,
     {
         let reason = match (error.code(), error.message()) {
+            (Some(_), Some(message)) if self.file.is_some() => message.to_owned(),
             (Some(code), message) => format!("{code} {}", message.unwrap_or_default()),
-            // The chain of causes, each for people.
-            (None, _) => std::iter::successors(Some(&error as &dyn std::error::Error), |error| (*error).source())
+            // The chain of causes, each for people; the first says only that there is one.
+            (None, _) => std::iter::successors(std::error::Error::source(&error), |error| (*error).source())
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(": "),
         };
-        Error::Checkpoint(format!("{doing} in table {}: {}", self.table, reason.trim_end()))
+        let reason = reason.trim_end();
+        match &self.file {
+            Some(file) => Error::StateFile(format!("{doing} in the state file {}: {reason}", file.display())),
+            None => {
+                let region = self.client.config().region().map_or("no region is set", |region| region.as_ref());
+                Error::CheckpointTable(format!("{doing} in table {} ({region}): {reason}", self.table))
+            }
+        }
     }
 }
 

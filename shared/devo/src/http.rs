@@ -9,7 +9,6 @@ mod search;
 
 use std::{
     io::{self, BufWriter, Write as _},
-    iter,
     net::IpAddr,
     sync::{
         Arc,
@@ -104,7 +103,9 @@ impl Http {
             client = client.no_proxy();
         }
         Ok(Self {
-            client: client.build().map_err(|error| Error::Configuration(format!("https client: {}", causes(error))))?,
+            client: client
+                .build()
+                .map_err(|error| Error::Configuration(format!("https client: {}", https::explain(error))))?,
             network: None,
             origin: url.origin().ascii_serialization(),
             stream: stream.into(),
@@ -254,7 +255,7 @@ impl Http {
             Ok(response) => response,
             Err(error) => {
                 let (is_connect, hung) = (error.is_connect(), error.is_timeout());
-                let text = self.shown(&causes(error));
+                let text = self.shown(&https::explain(error));
                 // rustls' words for a server that it does not trust.
                 let untrusted = text.contains("invalid peer certificate");
                 return match untrusted {
@@ -353,13 +354,6 @@ async fn body_text(mut response: Response) -> String {
         }
     }
     String::from_utf8_lossy(&body[..body.len().min(MAX_READ)]).into_owned()
-}
-
-/// The whole chain of an error, without the URL, which holds the token.
-fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let chain = iter::successors(Some(&error as &dyn std::error::Error), |error| (*error).source());
-    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -582,7 +582,8 @@ async fn pem_as_people_paste_it() {
     let receiver = Receiver::tls(How::Orderly, &authority, Tls::V13).await;
     let indented = |text: &str| text.lines().map(|line| format!("    {line}\r\n")).collect::<String>();
     let glued = |text: &str| text.replace('\n', "");
-    let forms: [(&str, &dyn Fn(&str) -> String); 5] = [
+    type Change<'a> = &'a dyn Fn(&str) -> String;
+    let forms: [(&str, Change<'_>); 5] = [
         ("two characters", &|text| text.replace('\n', "\\n")),
         ("blanks", &|text| text.replace('\n', " ")),
         ("indented", &indented),
@@ -606,7 +607,8 @@ async fn pem_as_people_paste_it() {
 fn a_certificate_that_ends_soon_is_warned_of() {
     let authority = Authority::new();
     for (days, warned) in [(-1, false), (5, true), (13, true), (15, false)] {
-        let end = chrono::Utc::now() + chrono::TimeDelta::days(days);
+        let now = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now());
+        let end = now + chrono::TimeDelta::days(days);
         let mut params = Authority::client();
         params.not_after = std::time::SystemTime::from(end).into();
         let credentials = Credentials::from_json(&authority.secret_for(params).into()).unwrap();

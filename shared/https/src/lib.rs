@@ -3,6 +3,7 @@
 //!
 //! Whom a client asks, what for and how long it waits is the client's own business.
 
+use std::iter;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,6 +36,36 @@ pub fn builder() -> Result<ClientBuilder, Error> {
         .pool_idle_timeout(Duration::from_secs(20)))
 }
 
+/// What went wrong on the way, in one line: at which host, why, and which proxy of the environment may be to blame. The URL is left
+/// out, as it may hold a token or a signature.
+#[expect(clippy::disallowed_methods, reason = "the variables are the HTTP library's, which reads them itself")]
+pub fn explain(error: reqwest::Error) -> String {
+    let url = error.url().filter(|_| error.is_connect());
+    let proxy = url.filter(|url| url.scheme() == "https").and_then(|_| proxy(|name| std::env::var(name).ok()));
+    let host = error.url().and_then(|url| url.host_str()).map(|host| format!("{host}: ")).unwrap_or_default();
+    let error = error.without_url();
+    let chain = iter::successors(Some(&error as &dyn std::error::Error), |error| (*error).source());
+    let causes: Vec<String> = chain.map(ToString::to_string).collect();
+    // What the HTTP library calls its own steps says nothing to anybody.
+    let said =
+        causes.iter().filter(|cause| !["error sending request", "client error (Connect)"].contains(&cause.as_str()));
+    let said: Vec<&str> = said.map(String::as_str).collect();
+    let text = if said.is_empty() { causes.join(": ") } else { said.join(": ") };
+    match proxy {
+        Some((variable, proxy)) => format!("{host}{text} (by the proxy {proxy}, which {variable} names)"),
+        None => format!("{host}{text}"),
+    }
+}
+
+/// The proxy for `https:`: the variable that names it, and its address without user and password.
+fn proxy(variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let (name, url) = names.into_iter().find_map(|name| Some((name, variable(name).filter(|url| !url.is_empty())?)))?;
+    let address = url.split_once("://").map_or(&*url, |(_, rest)| rest);
+    let address = address.rsplit_once('@').map_or(address, |(_, address)| address);
+    Some((name, address.trim_end_matches('/').to_owned()))
+}
+
 /// The configuration of this process; copies share the roots and the sessions to resume.
 fn tls() -> Result<ClientConfig, rustls::Error> {
     static TLS: OnceLock<ClientConfig> = OnceLock::new();
@@ -47,4 +78,23 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TLS.get_or_init(|| config).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_named_without_its_password() {
+        let set =
+            |name: &'static str, value: &'static str| proxy(move |asked| (asked == name).then(|| value.to_owned()));
+        assert_eq!(
+            set("HTTPS_PROXY", "http://user:s3cret@proxy:3128/"),
+            Some(("HTTPS_PROXY", "proxy:3128".to_owned()))
+        );
+        assert_eq!(set("all_proxy", "socks5h://proxy:1080"), Some(("all_proxy", "proxy:1080".to_owned())));
+        assert_eq!(set("https_proxy", "proxy:3128"), Some(("https_proxy", "proxy:3128".to_owned())));
+        assert_eq!(set("HTTPS_PROXY", ""), None);
+        assert_eq!(set("HTTP_PROXY", "http://proxy:3128"), None);
+    }
 }

@@ -109,14 +109,9 @@ fn is_markup(head: &[u8]) -> bool {
 
 /// What went wrong on the way, without the URL: that may hold a signature.
 pub(crate) fn transport(error: reqwest::Error) -> Failed {
-    let error = error.without_url();
-    let (mut text, mut local) = (error.to_string(), false);
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        local |= cause.downcast_ref().is_some_and(is_local);
-        source = cause.source();
-    }
+    let mut causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| (*error).source());
+    let local = causes.any(|cause| cause.downcast_ref().is_some_and(is_local));
+    let text = https::explain(error);
     Failed::passing(if local { Error::Local(text) } else { Error::Unavailable(text) })
 }
 

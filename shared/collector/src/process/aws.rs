@@ -75,9 +75,9 @@ impl HttpConnector for Connector {
             let request = reqwest::Request::try_from(request.map(reqwest::Body::wrap));
             let request = request.map_err(|error| ConnectorError::user(error.into()))?;
             let response = client.execute(request).await.map_err(|error| match error.is_timeout() {
-                true => ConnectorError::timeout(error.into()),
+                true => ConnectorError::timeout(https::explain(error).into()),
                 // The SDK tries again after both.
-                false => ConnectorError::io(error.into()),
+                false => ConnectorError::io(https::explain(error).into()),
             })?;
             let response = http::Response::<reqwest::Body>::from(response).map(SdkBody::from_body_1_x);
             HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
+use tracing::Instrument as _;
 
 use crate::deliver::Counts;
 use crate::error::{Error, ErrorType};
@@ -113,7 +114,9 @@ impl Collector {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + WITHOUT_DEADLINE);
         let (started, began) = (Instant::now(), self.clock.now());
         let mut counts = Counts::default();
-        let outcome = self.run(source, &tenant, &invocation, deadline, &mut counts).await;
+        // Each line that is logged meanwhile says whose it is.
+        let span = tracing::error_span!("run", source = source.name, tenant);
+        let outcome = self.run(source, &tenant, &invocation, deadline, &mut counts).instrument(span).await;
         let report = Report {
             source,
             tenant: &tenant,

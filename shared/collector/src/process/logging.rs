@@ -38,7 +38,7 @@ where
     let json = set(&lookup, "AWS_LAMBDA_LOG_FORMAT").is_some_and(|format| format.eq_ignore_ascii_case("json"));
     let layer = fmt::layer().with_writer(writer).with_ansi(colours);
     let layer = if json {
-        layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     } else {
         layer.boxed()
     };
@@ -70,7 +70,8 @@ mod tests {
         let buffer = Buffer::default();
         let writer = buffer.clone();
         tracing::dispatcher::with_default(&dispatch(lookup, false, move || writer.clone()), || {
-            let _span = tracing::info_span!(target: "collector", "run", secret = "in a span").entered();
+            let _span = tracing::error_span!(target: "collector", "run", source = "siem").entered();
+            let _other = tracing::info_span!(target: "hyper", "other", secret = "in a span").entered();
             tracing::debug!(target: "mimecast::client", "own debug");
             tracing::info!(target: "collector::run", rows = 7, "own info");
             tracing::error!(target: "mimecast_devo", "own error\u{1b}[31m\nsecond line");
@@ -113,13 +114,15 @@ mod tests {
         assert_eq!(line["target"], "collector::run");
         assert_eq!(line["rows"], 7);
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
-        assert_eq!(line.as_object().unwrap().len(), 5, "{line}");
+        assert_eq!(line["span"], serde_json::json!({"name": "run", "source": "siem"}));
+        assert_eq!(line.as_object().unwrap().len(), 6, "{line}");
     }
 
     #[test]
     fn text_lines_have_no_colours_and_let_none_through() {
         let lines = logged(&[("AWS_LAMBDA_LOG_FORMAT", "Text")]);
         assert!(lines[0].contains("INFO") && lines[0].ends_with("own info rows=7"), "{lines:?}");
+        assert!(lines.iter().all(|line| line.contains("run{source=\"siem\"}: ") || line == "second line"), "{lines:?}");
         assert_eq!(count(&lines, "\u{1b}"), 0, "{lines:?}");
     }
 

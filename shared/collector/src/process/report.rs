@@ -56,7 +56,7 @@ impl Report<'_> {
             counted.into_iter().filter(|(.., n)| *n > 0).map(|(name, unit, n)| (name, unit, n.into())).collect();
         metrics.push(("RunSeconds", "Seconds", self.took.as_secs_f64().into()));
         if self.outcome.is_err() {
-            metrics.push(("Failures", "Count", 1.into()));
+            metrics.push((if self.backfill { "BackfillFailures" } else { "Failures" }, "Count", 1.into()));
         }
         // A backfill says nothing about how current a source is.
         if let (false, Ok(answer)) = (self.backfill, self.outcome) {

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 /// The outcome of a request that goes on while its reader does something else. Dropped, it is given up.
 ///
@@ -13,7 +14,8 @@ pub(super) struct Ahead<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Ahead<T> {
     pub fn start(request: impl Future<Output = T> + Send + 'static) -> Self {
-        Self(tokio::spawn(request))
+        // What it logs is about the reader's run as well.
+        Self(tokio::spawn(request.in_current_span()))
     }
 }
 

@@ -46,6 +46,7 @@ fn the_defaults_are_the_interface_s() {
             initial_lookback: TimeDelta::days(1),
             overlap: None,
             settle: None,
+            siem_types: SIEM_TYPES.to_vec(),
             threatfeed_types: vec!["malware_customer", "malware_grid"],
             threatfeed_format: ThreatfeedFormat::Csv,
             page_size: None,
@@ -74,6 +75,7 @@ fn every_variable_is_read() {
         ("INITIAL_LOOKBACK", "7d"),
         ("OVERLAP", "90s"),
         ("SETTLE", "0s"),
+        ("SIEM_TYPES", "av, url protect"),
         ("THREATFEED_TYPES", "malware_grid, malware_customer,malware_grid,"),
         ("THREATFEED_FORMAT", "stix"),
         ("PAGE_SIZE", "500"),
@@ -100,6 +102,7 @@ fn every_variable_is_read() {
     assert_eq!(settings.initial_lookback, TimeDelta::days(7));
     assert_eq!(settings.overlap, Some(TimeDelta::seconds(90)));
     assert_eq!(settings.settle, Some(TimeDelta::zero()));
+    assert_eq!(settings.siem_types, ["av", "url protect"]);
     assert_eq!(settings.threatfeed_types, ["malware_grid", "malware_customer"]);
     assert_eq!(settings.threatfeed_format, ThreatfeedFormat::Stix);
     assert_eq!(settings.page_size, Some(500));
@@ -111,7 +114,7 @@ fn every_variable_is_read() {
 #[test]
 fn a_blank_variable_is_an_unset_one() {
     let optional = "MIMECAST_REGION MIMECAST_BASE_URL DEVO_HOST DEVO_TAG TENANT INITIAL_LOOKBACK OVERLAP SETTLE \
-                    THREATFEED_TYPES THREATFEED_FORMAT PAGE_SIZE LOG_LEVEL METRICS_NAMESPACE DEVO_OWN_LOGS";
+                    SIEM_TYPES THREATFEED_TYPES THREATFEED_FORMAT PAGE_SIZE LOG_LEVEL METRICS_NAMESPACE DEVO_OWN_LOGS";
     for blank in ["", " \t"] {
         let changes: Vec<_> = optional.split(' ').map(|name| (name, blank)).collect();
         assert_eq!(read(&changes), read(&[]));
@@ -138,7 +141,7 @@ fn an_error_names_its_variable_and_what_is_allowed() {
         https://http-eu.devo.io/stream/acme/token!s3cret/h/t , stdout:, ,stdout: https://a,ftp://x"
         .split(' ')
         .collect();
-    let tables: [(&str, &[&str], &str); 21] = [
+    let tables: [(&str, &[&str], &str); 22] = [
         ("MIMECAST_SECRET_ID", &[r#"{"client_id":"s3cret"}"#, "a/{Tenant}", "a\nb"], "not the secret itself"),
         ("DEVO_SECRET_ID", &[r#"{"token":"s3cret"}"#, r#"env:{"token":"s3cret"}"#], "file:<path> or env:<name>"),
         ("DEVO_HOST", &["a b", "a/b", "a\\b", "a\u{a0}b", "a\nb", "a\u{0}b"], "without blanks"),
@@ -152,6 +155,7 @@ fn an_error_names_its_variable_and_what_is_allowed() {
         ("INITIAL_LOOKBACK", &duration, "90s, 15m, 24h or 7d"),
         ("OVERLAP", &duration, "90s, 15m, 24h or 7d"),
         ("SETTLE", &duration, "90s, 15m, 24h or 7d"),
+        ("SIEM_TYPES", &["virus", ",", "av;spam"], "attachment protect"),
         ("THREATFEED_TYPES", &["malware", ",", "malware_grid;malware_customer", "MALWARE_GRID"], "malware_customer"),
         ("THREATFEED_FORMAT", &["json", "csv,stix", "s3cret"], "csv or stix"),
         ("PAGE_SIZE", &["0", "-1", "1.5", "ten", "4294967296"], "from 1"),

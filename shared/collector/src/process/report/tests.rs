@@ -104,6 +104,8 @@ fn neither_a_failure_nor_a_busy_run_is_a_success() {
     assert!(failed.contains(r#""outcome":"Configuration""#), "{failed}");
     let busy = Answer { lag_seconds: None, ..answer(Status::Busy) };
     assert_eq!(names(&metrics(&report(Ok(&busy), &none).metrics("N", at(0)))), "RunSeconds");
+    let backfill = Report { backfill: true, ..report(Err(&error), &none) };
+    assert_eq!(names(&metrics(&backfill.metrics("N", at(0)))), "BackfillFailures RunSeconds");
     // What was delivered before a failure was delivered.
     let told = metrics(&report(Err(&error), &counts()).metrics("N", at(0)));
     assert_eq!(names(&told), "Batches Bytes Events Failures RunSeconds");
