@@ -10,7 +10,7 @@ use simulator::devo::{Fault as DevoFault, Kind};
 use simulator::mimecast::{Doubts, Fault, FaultKind, SiemMode};
 use simulator::{Devo, Mimecast};
 
-use crate::plant::{bad_line, dense_second, large_event, poison_file};
+use crate::plant::{bad_line, dense_second, marked_event, poison_file};
 use crate::row::{At, Change, Expect, Row, Strike};
 use crate::subjects::Subject;
 use crate::support::runtime::{Deadline, Outcome};
@@ -20,6 +20,9 @@ use crate::world::{Api, World};
 const MEANWHILE: Duration = Duration::from_millis(1500);
 /// Runs after a deadline until all must be there.
 const RUNS: usize = 4;
+
+/// What some firewall takes for an attack.
+const REFUSED: &str = "../../etc/passwd";
 
 /// What has happened in a cell so far.
 struct Ledger {
@@ -55,7 +58,11 @@ pub async fn cell(row: &Row, subject: Subject) {
     }
     let largest = ledger.expected.values().flatten().map(String::len).max().unwrap_or_default();
     if let Strike::LargeEvent = row.strike {
-        ledger.letter = Some(large_event(&world.mimecast, subject, largest + 1));
+        ledger.letter = Some(marked_event(&world.mimecast, subject, &"x".repeat(largest + 1)));
+    }
+    if let Strike::RefusedEvent(fault) = &row.strike {
+        ledger.letter = Some(marked_event(&world.mimecast, subject, REFUSED));
+        world.devo.fault(fault.clone().times(usize::MAX).holding(REFUSED));
     }
     if let Strike::LargeEvent | Strike::NarrowDevo = row.strike {
         let narrow = Kind::TooLarge { max_bytes: largest + 1 };
@@ -125,7 +132,7 @@ async fn struck_run(world: &mut World, row: &Row, subject: Subject) -> Outcome {
             world.mimecast.fault(Fault::new(&text, kind.clone()).times(6));
             assert_eq!(world.fail(subject.source).await.0, "MimecastUnavailable");
         }
-        Strike::LargeEvent | Strike::NarrowDevo => {}
+        Strike::LargeEvent | Strike::NarrowDevo | Strike::RefusedEvent(_) => {}
         Strike::OldCheckpoint => old_checkpoint(world, subject),
         Strike::Doubts(doubts) => world.mimecast.doubts(doubts.clone()),
         Strike::Meanwhile(change) => return changed_run(world, subject, *change, deadline).await,

@@ -23,6 +23,10 @@ pub fn rows() -> Vec<Row> {
 fn devo() -> Vec<Row> {
     let strike = |name: &str, strike, reach, expect| Row::new("Devo", name, strike, reach, expect).each_source(BEHIND);
     let row = |name: &str, fault, reach, expect| strike(name, Strike::Devo(fault), reach, expect);
+    let refused = |name: &str, fault| {
+        let name = format!("{name} to one event, for ever");
+        strike(&name, Strike::RefusedEvent(fault), Reach::Remembering, DeadLetter)
+    };
     let for_ever = |status| DevoFault::status(status).times(usize::MAX);
     vec![
         row("429", DevoFault::status(429).header("retry-after", "1").times(2), Reach::All, Outlasted).each_kind(SAME),
@@ -40,6 +44,10 @@ fn devo() -> Vec<Row> {
         strike("413", Strike::NarrowDevo, Reach::Remembering, Outlasted),
         row("hang of 1 s", DevoFault::new(Kind::Hang(Duration::from_secs(1))), Reach::All, Outlasted).each_kind(SAME),
         strike("an event too large", Strike::LargeEvent, Reach::Remembering, DeadLetter),
+        refused("400", DevoFault::status(400)),
+        refused("a firewall's 403", DevoFault::status(403)).each_kind(SAME),
+        refused("500", DevoFault::status(500)).each_kind(SLOW),
+        refused("a reset", DevoFault::new(Kind::ResetBeforeAnswer)).each_kind(SLOW),
     ]
 }
 
@@ -73,7 +81,12 @@ fn secrets() -> Vec<Row> {
         let strike = Strike::Aws("GetSecretValue", down, times);
         Row::new("Secrets Manager", name, strike, Reach::All, expect).each_kind(SAME)
     };
-    vec![row("down", 2, Outlasted), row("down for long", 1000, Fails("Configuration"))]
+    let denied = Strike::Aws("GetSecretValue", AwsFault::DENIED, 1000);
+    vec![
+        row("down", 2, Outlasted),
+        row("down for long", 1000, Fails("Configuration")),
+        Row::new("Secrets Manager", "denied", denied, Reach::All, Fails("Configuration")).each_kind(SAME),
+    ]
 }
 
 fn clock_and_lease() -> Vec<Row> {

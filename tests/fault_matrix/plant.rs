@@ -54,15 +54,14 @@ pub fn bad_line(mimecast: &Mimecast, subject: Subject, line: &[u8], expected: &m
     line.to_vec()
 }
 
-/// An event of more than so many bytes; what its dead letter holds.
-pub fn large_event(mimecast: &Mimecast, subject: Subject, bytes: usize) -> Vec<u8> {
-    let pad = "x".repeat(bytes);
-    let event = format!(r#"{{"id":"large","pad":"{pad}"}}"#);
+/// An event that holds this text; so does its dead letter.
+pub fn marked_event(mimecast: &Mimecast, subject: Subject, text: &str) -> Vec<u8> {
+    let event = format!(r#"{{"id":"marked","pad":"{text}"}}"#);
     match subject.source {
         "siem" => mimecast.push_siem("av", vec![event.into_bytes()]),
-        "threatfeed" => mimecast.push_feed("malware_grid", mimecast.now(), ["null", "null", &pad, "2026"]),
+        "threatfeed" => mimecast.push_feed("malware_grid", mimecast.now(), ["null", "null", text, "2026"]),
         "dashboard" => mimecast.push_notice(event),
         _ => mimecast.push(subject.source, mimecast.now() - TimeDelta::minutes(10), event),
     }
-    pad.into_bytes()
+    text.as_bytes().to_vec()
 }

@@ -48,6 +48,8 @@ pub enum Strike {
     NarrowDevo,
     /// The same, and there is one larger event.
     LargeEvent,
+    /// One event among the others is refused by Devo, in this way, whatever request it is in.
+    RefusedEvent(DevoFault),
     DuplicateLinks,
     /// The account differs from a calm one in this.
     Doubts(Doubts),

@@ -13,6 +13,9 @@ SIMULATION = ["-p", "simulation", "--test", "slice"]
 
 STORE = "shared/collector/src/store.rs"
 LEASE = "shared/collector/src/store/lease.rs"
+LETTERS = "shared/collector/src/store/letters.rs"
+SENT = "shared/collector/src/sent.rs"
+COLLECTOR_PROCESS = "shared/collector/src/process/collector.rs"
 DELIVER = "shared/collector/src/deliver.rs"
 SEEN = "shared/collector/src/seen.rs"
 WINDOW = "shared/collector/src/read/window.rs"
@@ -28,6 +31,7 @@ ANSWERS = "shared/collector/src/read/stream/answers.rs"
 FILE = "shared/collector/src/read/file.rs"
 HTTPS = "shared/https/src/lib.rs"
 TRANSPORT = "shared/devo/src/transport.rs"
+WAY_SYSLOG = "shared/devo/src/syslog.rs"
 SEARCH = "shared/devo/src/http/search.rs"
 LISTING = "shared/mimecast/src/listing.rs"
 READ_ERROR = "shared/mimecast/src/error.rs"
@@ -114,4 +118,17 @@ MUTATIONS = [
      FUNCTIONS, "hostile::a_redirect_to_another_host_gets_no_keys"),
     ("a reset is no orderly end", TRANSPORT, "socket.take_error()?.map_or(Ok(queue), Err)", "Ok(queue)",
      SYSLOG, "an_end_that_a_reset_follows_is_no_acceptance"),
+    ("an empty connection finds out whether the receiver closes", WAY_SYSLOG, "if kernel_tells() { Manner::StaysOpen }",
+     "if kernel_tells() { Manner::Unclear }", FUNCTIONS, "field_cases::sinks::a_receiver_that_never_closes_gets_each_line_once"),
+    ("one that closes empty connections only is found out", WAY_SYSLOG, "self.state().unclosed >= UNCLOSED,", "false,",
+     SYSLOG, "a_receiver_that_closes_only_empty_connections_gets_at_most_one_batch_again"),
+    ("the next address is tried soon", TRANSPORT, "sleep(later(number)).await;", "sleep(later(number) * 1000).await;",
+     DEVO, "transport::tests::a_black_hole_does_not_hide_the_next_address"),
+    ("another secret may help where a host is gone", COLLECTOR_PROCESS, "Credentials | DevoRejected | DevoUnavailable |",
+     "Credentials | DevoRejected |", FUNCTIONS,
+     "field_cases::sinks::a_secret_whose_url_has_moved_is_read_again_once_the_old_host_is_gone"),
+    ("a long dashboard fits its item", SENT, "const MOST: usize = 10_000;", "const MOST: usize = 20_000;",
+     COLLECTOR, "sent::tests::an_item_holds_it"),
+    ("the texts beside a dead letter are bounded", LETTERS, "const TEXT: usize = 2_000;", "const TEXT: usize = 200_000;",
+     COLLECTOR, "store::tests::a_dead_letter_with_long_texts_is_kept_too"),
 ]
