@@ -12,7 +12,7 @@ pub static SOURCE: Source = Source {
     name: "siem",
     table: "mail.mimecast.siem",
     permission: "Gateway | Tracking | Read, with Enhanced Logging switched on (API 1.0); Security Events and Data Retrieval | \
-                 Threat and Security Events (SIEM) | Read (API 2.0)",
+                 Threat and Security Events (SIEM) | Read, with the product Threats, Security Events and Data for CG (API 2.0)",
     kind: Kind::Stream(Stream {
         feeds,
         identity: Identity::File,

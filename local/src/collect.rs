@@ -40,7 +40,7 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let config = Config::load(options.config.as_deref())?;
     // What would otherwise fail every run; before there is a state file that nothing has come of.
     let nowhere = Store::new(Embedded::memory()?.client(), TABLE);
-    Collector::new(config.settings.clone(), nowhere, Secrets::new(None), Clock::System).check().await?;
+    Collector::new(config.settings.clone(), nowhere, Secrets::new(None), Clock::System).prepare().await?;
     let store = Store::new(Embedded::open(&config.state_file)?.client(), TABLE).in_file(&config.state_file);
     let collector = Arc::new(Collector::new(config.settings, store, Secrets::new(None), Clock::System));
     for (source, _) in &config.sources {

@@ -27,39 +27,61 @@ impl Config {
     /// Reads the environment and, for what is not set there, `file`.
     ///
     /// # Errors
-    /// [`Error::Configuration`] that names the variable or key and what it may hold, but no value.
+    /// [`Error::Configuration`] that names each variable or key that is wrong and what it may hold, but no value.
     pub fn load(file: Option<&Path>) -> Result<Self, Error> {
         Self::from_lookup(lookup(file)?)
     }
 
     fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
-        let get = |name: &str| set(lookup(name));
         let settings = Settings::from_lookup(|name| match (name, lookup(name)) {
             // A function's settings may be taken over as they are.
             ("CHECKPOINT_TABLE", _) => Some(TABLE.to_owned()),
             (_, value) => value,
-        })?;
-        let period = |name: &str| match get(name).map(|text| parse_period(&text)) {
-            Some(None) => {
-                Err(bad(format!("{name} must be a whole number and s, m, h or d, like 90s or 15m, from 1s to 24h")))
-            }
-            period => Ok(period.flatten()),
-        };
-        let common = period("PERIOD")?;
-        let sources = chosen(get("SOURCES").as_deref())?
-            .into_iter()
-            .map(|source| {
-                let own = period(&period_key(source))?;
-                Ok((source, own.or(common).unwrap_or_else(|| default_period(source))))
-            })
-            .collect::<Result<_, Error>>()?;
+        });
+        let common = period(&lookup, "PERIOD");
+        let sources = enabled(&lookup);
+        let own = |source: &&'static Source| (*source, period(&lookup, &period_key(source)));
+        let own: Vec<_> = sources.as_ref().unwrap_or(&functions::ALL.to_vec()).iter().map(own).collect();
         let state_file = state_file(&lookup);
         // The parent of a mere file name is the empty path.
         let directory = state_file.parent().filter(|parent| !parent.as_os_str().is_empty());
-        if !directory.is_none_or(Path::is_dir) {
-            return Err(bad(format!("STATE_FILE is {}: there is no such directory", state_file.display())));
+        let nowhere = (!directory.is_none_or(Path::is_dir))
+            .then(|| format!("STATE_FILE is {}: there is no such directory", state_file.display()));
+        // Whoever mends one thing should not meet the next one only then.
+        let problems: Vec<String> = (settings.as_ref().err().map(ToString::to_string).into_iter())
+            .chain([&common].into_iter().chain(own.iter().map(|(_, period)| period)).filter_map(text_of))
+            .chain(sources.as_ref().err().map(ToString::to_string))
+            .chain(nowhere)
+            .collect();
+        match (settings, common) {
+            (Ok(settings), Ok(common)) if problems.is_empty() => {
+                let period = |own: Option<Duration>, source| own.or(common).unwrap_or_else(|| default_period(source));
+                let sources = own.into_iter().map(|(source, own)| (source, period(own.ok().flatten(), source)));
+                Ok(Self { settings, state_file, sources: sources.collect() })
+            }
+            _ => Err(bad(problems.join("; "))),
         }
-        Ok(Self { settings, state_file, sources })
+    }
+}
+
+fn text_of<T>(outcome: &Result<T, Error>) -> Option<String> {
+    outcome.as_ref().err().map(ToString::to_string)
+}
+
+/// The sources that `SOURCES` names, else all.
+///
+/// # Errors
+/// [`Error::Configuration`] for a name that is none.
+pub fn enabled(lookup: &impl Fn(&str) -> Option<String>) -> Result<Vec<&'static Source>, Error> {
+    chosen(set(lookup("SOURCES")).as_deref())
+}
+
+fn period(lookup: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option<Duration>, Error> {
+    match set(lookup(name)).map(|text| parse_period(&text)) {
+        Some(None) => {
+            Err(bad(format!("{name} must be a whole number and s, m, h or d, like 90s or 15m, from 1s to 24h")))
+        }
+        period => Ok(period.flatten()),
     }
 }
 

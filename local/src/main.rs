@@ -2,6 +2,7 @@
 
 mod backfill;
 mod balance;
+mod check;
 mod collect;
 mod config;
 mod dead_letters;
@@ -26,6 +27,7 @@ use mimecast_devo::embedded;
 #[command(version)]
 enum Command {
     Collect(collect::Options),
+    Check(check::Options),
     Backfill(backfill::Options),
     Status(status::Options),
     DeadLetters(dead_letters::Options),
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(async {
         match command {
             Command::Collect(options) => collect::run(&options).await,
+            Command::Check(options) => check::run(&options).await,
             Command::Backfill(options) => backfill::run(&options).await,
             Command::Status(options) => status::run(&options).await,
             Command::DeadLetters(options) => dead_letters::run(&options).await,

@@ -3,6 +3,7 @@
 //! A backfill on one host keeps its checkpoints in a file of its own beside the state file: so it can run beside `collect`.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ pub struct PlaceOptions {
     /// A tenant, once or several times; else TENANT
     #[arg(long = "tenant", value_name = "NAME")]
     tenants: Vec<String>,
-    /// A source, once or several times; else all
+    /// A source, once or several times; else SOURCES, else all
     #[arg(long = "source", value_name = "NAME", value_parser = source)]
     pub sources: Vec<&'static Source>,
 }
@@ -69,7 +70,10 @@ impl Place {
         for tenant in &tenants {
             Invocation::parse(&json!({ "tenant": tenant }))?;
         }
-        let sources = if options.sources.is_empty() { functions::ALL.to_vec() } else { options.sources.clone() };
+        let sources = match &options.sources[..] {
+            [] => config::enabled(&lookup)?,
+            sources => sources.to_vec(),
+        };
         Ok(Self { lookup: Box::new(lookup), kept, tenants, sources })
     }
 
@@ -96,6 +100,37 @@ impl Place {
             "CHECKPOINT_TABLE" => Some(table.to_owned()),
             _ => (self.lookup)(name).or_else(|| other(name).map(str::to_owned)),
         })?)
+    }
+
+    /// Whether the checkpoints could be worked with by this user, as far as a look can tell; `None` for a table, which tells it itself.
+    pub fn check_state_file(&self) -> Option<Result<String, String>> {
+        let Kept::File(file) = &self.kept else { return None };
+        let shown = file.display();
+        Some(if file.exists() {
+            match (Embedded::look(file), File::options().append(true).open(file)) {
+                (Err(error), _) => Err(error.to_string()),
+                (_, Err(error)) => Err(format!("state file {shown}: {error}")),
+                (Ok(_), Ok(_)) => Ok(format!("{shown} can be read and written")),
+            }
+        } else {
+            let folder = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            // Goes with its handle.
+            match tempfile::tempfile_in(folder) {
+                Ok(_) => Ok(format!("{shown} will be made by the first start")),
+                Err(error) => Err(format!("state file {shown}: nothing can be written in its folder: {error}")),
+            }
+        })
+    }
+
+    /// What can look at Mimecast and Devo by these settings, and would leave no trace.
+    pub async fn collector_to_look(&self, settings: Settings) -> Result<Collector, Error> {
+        Ok(match &self.kept {
+            Kept::Table(_) => Collector::on_aws(settings).await,
+            Kept::File(_) => {
+                let nowhere = Store::new(Embedded::memory()?.client(), TABLE);
+                Collector::new(settings, nowhere, Secrets::new(None), Clock::System)
+            }
+        })
     }
 
     /// The checkpoints to look at, also while a collector works with them.
@@ -200,9 +235,13 @@ pub fn border(text: &str) -> Result<DateTime<Utc>, String> {
     instant.map_err(|_| "a time like 2026-01-31T00:00:00Z".to_owned())
 }
 
-/// Writes rows with their columns below each other. What comes from outside moves no cursor.
+/// A text from outside in one line, which moves no cursor.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Writes rows with their columns below each other.
 pub fn write_columns<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
-    let plain = |cell: &str| cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
     for row in rows {

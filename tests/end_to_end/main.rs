@@ -12,6 +12,7 @@ mod support;
 
 mod all_sources;
 mod bad_input;
+mod checks;
 mod economy;
 mod field_cases;
 mod hostile;

@@ -93,7 +93,7 @@ impl Error {
             },
             Self::Devo(error) => match error {
                 devo::Error::Configuration(_) => ErrorType::Configuration,
-                devo::Error::Rejected(_) => ErrorType::DevoRejected,
+                devo::Error::Rejected(_) | devo::Error::Unproven(_) => ErrorType::DevoRejected,
                 devo::Error::Unavailable(_) => ErrorType::DevoUnavailable,
             },
             Self::Checkpoint(_) | Self::CheckpointTable(_) | Self::StateFile(_) => ErrorType::Checkpoint,
@@ -111,7 +111,7 @@ impl Error {
         format!("{place}: {cause}; {advice}")
     }
 
-    fn advice(&self, permission: &str) -> String {
+    pub(crate) fn advice(&self, permission: &str) -> String {
         match self.error_type() {
             ErrorType::Configuration => "correct this; the next run takes it up".to_owned(),
             ErrorType::Credentials => {
@@ -194,6 +194,7 @@ mod tests {
             (M::Unreadable { raw: "raw body".into(), reason: text() }.into(), "MimecastProtocol"),
             (devo::Error::Configuration(text()).into(), "Configuration"),
             (devo::Error::Rejected(text()).into(), "DevoRejected"),
+            (devo::Error::Unproven(text()).into(), "DevoRejected"),
             (devo::Error::Unavailable(text()).into(), "DevoUnavailable"),
             (Error::Checkpoint(text()), "Checkpoint"),
             (Error::CheckpointTable(text()), "Checkpoint"),

@@ -25,6 +25,7 @@ mod store;
 
 pub use error::{Error, ErrorType};
 pub use process::answer::{Answer, Gap, Status};
+pub use process::check::{Check, Checked, Depth};
 pub use process::collector::Collector;
 pub use process::invocation::{Backfill, Invocation};
 pub use process::lambda::serve;

@@ -3,6 +3,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod aws;
+pub(crate) mod check;
 pub(crate) mod collector;
 pub(crate) mod invocation;
 pub(crate) mod lambda;

@@ -1,11 +1,13 @@
 //! Reading: one plain loop for each of the three kinds of sources, which pushes what it reads into the outbox.
 //!
-//! `window`, `stream` (with `file`) and `snapshot` are the loops; `task` is what they are given, `portion` what they push.
+//! `window`, `stream` (with `file`) and `snapshot` are the loops; `task` is what they are given, `portion` what they push. `probe` asks only whether a source
+//! may be read.
 
 mod ahead;
 pub(crate) mod events;
 pub(crate) mod file;
 pub(crate) mod portion;
+pub(crate) mod probe;
 pub(crate) mod snapshot;
 pub(crate) mod stream;
 pub(crate) mod task;

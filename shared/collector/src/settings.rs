@@ -3,6 +3,7 @@
 //! `AWS_ENDPOINT_URL` and the like are the AWS SDK's own. Whether `MIMECAST_REGION` exists depends on the kind of keys and is
 //! for the `mimecast` crate to say; what a URL's credentials are, for `devo`.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 
 use chrono::TimeDelta;
@@ -97,7 +98,7 @@ impl Settings {
     /// Reads the variables that `lookup` gives by name. A blank one counts as unset; white space around a value is dropped.
     ///
     /// # Errors
-    /// [`Error::Configuration`] that names the variable and what it may hold. Values are not repeated: people paste secrets
+    /// [`Error::Configuration`] that names each variable that is wrong and what it may hold. Values are not repeated: people paste secrets
     /// into the wrong variable.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let get = |name: &str| set(&lookup, name);
@@ -124,63 +125,79 @@ impl Settings {
             }
         };
 
-        let mimecast_secret_id = secret_id("MIMECAST_SECRET_ID")?
-            .ok_or_else(|| missing("MIMECAST_SECRET_ID", "the Mimecast secret's id"))?;
-        let checkpoint_table =
-            get("CHECKPOINT_TABLE").ok_or_else(|| missing("CHECKPOINT_TABLE", "the DynamoDB table's name"))?;
-        let devo_url = checked("DEVO_URL", DEVO_URLS, are_devo_urls)?;
-        let devo_secret_id = secret_id("DEVO_SECRET_ID")?;
-        if devo_secret_id.is_none() {
-            let urls = devo_url.as_deref().ok_or_else(|| missing("DEVO_URL", DEVO_URLS))?;
-            if !destinations(urls).all(|url| ["tcp", "relp", "stdout"].contains(&split_url(url).0.as_str())) {
-                let purpose = "the Devo secret's id (only a DEVO_URL with tcp:, relp: or stdout: needs none)";
-                return Err(missing("DEVO_SECRET_ID", purpose));
+        let problems = Problems::default();
+        let required = |name, value: Result<Option<String>, Error>, purpose| {
+            problems.or(value.and_then(|value| value.ok_or_else(|| missing(name, purpose))), String::new())
+        };
+        let devo_url = problems.or(checked("DEVO_URL", DEVO_URLS, are_devo_urls).map(Some), None);
+        let devo_secret_id = problems.or(secret_id("DEVO_SECRET_ID"), None);
+        if let (None, Some(url)) = (&devo_secret_id, &devo_url) {
+            let needs_none =
+                |url: &str| destinations(url).all(|url| ["tcp", "relp", "stdout"].contains(&split_url(url).0.as_str()));
+            match url {
+                None => problems.add(missing("DEVO_URL", DEVO_URLS)),
+                Some(url) if !needs_none(url) => {
+                    let purpose = "the Devo secret's id (only a DEVO_URL with tcp:, relp: or stdout: needs none)";
+                    problems.add(missing("DEVO_SECRET_ID", purpose));
+                }
+                Some(_) => {}
             }
         }
-
-        Ok(Self {
-            mimecast_secret_id,
+        let settings = Self {
+            mimecast_secret_id: required(
+                "MIMECAST_SECRET_ID",
+                secret_id("MIMECAST_SECRET_ID"),
+                "the Mimecast secret's id",
+            ),
             mimecast_region: get("MIMECAST_REGION"),
-            mimecast_base_url: checked(
-                "MIMECAST_BASE_URL",
-                "https://<host> (http:// for a loopback address only)",
-                is_https_or_loopback,
-            )?,
+            mimecast_base_url: problems.or(
+                checked(
+                    "MIMECAST_BASE_URL",
+                    "https://<host> (http:// for a loopback address only)",
+                    is_https_or_loopback,
+                ),
+                None,
+            ),
             devo_secret_id,
-            devo_url,
-            devo: devo_options(&lookup)?,
-            devo_tag: checked("DEVO_TAG", "words of a-z 0-9 _ with single dots between them, like my.app", is_tag)?
+            devo_url: devo_url.flatten(),
+            devo: devo_options(&lookup, &problems),
+            devo_tag: problems
+                .or(checked("DEVO_TAG", "words of a-z 0-9 _ with single dots between them, like my.app", is_tag), None)
                 .unwrap_or_else(|| "mail.mimecast".to_owned()),
-            checkpoint_table,
-            tenant: checked("TENANT", "1 to 64 characters a-z 0-9 -", is_tenant)?
+            checkpoint_table: required("CHECKPOINT_TABLE", Ok(get("CHECKPOINT_TABLE")), "the DynamoDB table's name"),
+            tenant: problems
+                .or(checked("TENANT", "1 to 64 characters a-z 0-9 -", is_tenant), None)
                 .unwrap_or_else(|| "default".to_owned()),
-            initial_lookback: duration("INITIAL_LOOKBACK")?.unwrap_or(TimeDelta::hours(24)),
-            overlap: duration("OVERLAP")?,
-            settle: duration("SETTLE")?,
-            siem_types: types("SIEM_TYPES", &SIEM_TYPES)?,
-            threatfeed_types: types("THREATFEED_TYPES", &THREATFEED_TYPES)?,
-            threatfeed_format: match get("THREATFEED_FORMAT").as_deref() {
-                None | Some("csv") => ThreatfeedFormat::Csv,
-                Some("stix") => ThreatfeedFormat::Stix,
-                Some(_) => return Err(bad("THREATFEED_FORMAT", "csv or stix")),
-            },
+            initial_lookback: problems.or(duration("INITIAL_LOOKBACK"), None).unwrap_or(TimeDelta::hours(24)),
+            overlap: problems.or(duration("OVERLAP"), None),
+            settle: problems.or(duration("SETTLE"), None),
+            siem_types: problems.or(types("SIEM_TYPES", &SIEM_TYPES), Vec::new()),
+            threatfeed_types: problems.or(types("THREATFEED_TYPES", &THREATFEED_TYPES), Vec::new()),
+            threatfeed_format: problems.one_of(
+                "THREATFEED_FORMAT",
+                get("THREATFEED_FORMAT"),
+                [("csv", ThreatfeedFormat::Csv), ("stix", ThreatfeedFormat::Stix)],
+            ),
             page_size: match get("PAGE_SIZE").map(|value| value.parse::<u32>()) {
                 None => None,
                 Some(Ok(size)) if size > 0 => Some(size),
-                Some(_) => return Err(bad("PAGE_SIZE", "a whole number from 1 on")),
+                Some(_) => {
+                    problems.add(bad("PAGE_SIZE", "a whole number from 1 on"));
+                    None
+                }
             },
-            log_level: log_level(&lookup)?,
-            metrics_namespace: checked(
-                "METRICS_NAMESPACE",
-                "1 to 255 characters a-z A-Z 0-9 . - _ / #, not beginning with AWS/",
-                is_namespace,
-            )?,
-            own_logs: match get("DEVO_OWN_LOGS").as_deref() {
-                None | Some("off") => false,
-                Some("on") => true,
-                Some(_) => return Err(bad("DEVO_OWN_LOGS", "off or on")),
-            },
-        })
+            log_level: problems.or(log_level(&lookup), Level::INFO),
+            metrics_namespace: problems.or(
+                checked(
+                    "METRICS_NAMESPACE",
+                    "1 to 255 characters a-z A-Z 0-9 . - _ / #, not beginning with AWS/",
+                    is_namespace,
+                ),
+                None,
+            ),
+            own_logs: problems.one_of("DEVO_OWN_LOGS", get("DEVO_OWN_LOGS"), [("off", false), ("on", true)]),
+        };
+        problems.none().map(|()| settings)
     }
 
     /// The default tenant of `lookup`, also where other settings are wrong: for messages.
@@ -213,40 +230,76 @@ impl Settings {
 }
 
 /// The settings of the ways to Devo.
-fn devo_options(lookup: &impl Fn(&str) -> Option<String>) -> Result<devo::Options, Error> {
-    let default = devo::Options::default();
-    Ok(devo::Options {
-        host: match set(lookup, "DEVO_HOST") {
+fn devo_options(lookup: &impl Fn(&str) -> Option<String>, problems: &Problems) -> devo::Options {
+    let (get, default) = (|name| set(lookup, name), devo::Options::default());
+    devo::Options {
+        host: match get("DEVO_HOST") {
             None => default.host,
             Some(host) if is_host(&host) => host,
-            Some(_) => return Err(bad("DEVO_HOST", "a host name without blanks and slashes")),
+            Some(_) => {
+                problems.add(bad("DEVO_HOST", "a host name without blanks and slashes"));
+                default.host
+            }
         },
-        date: match set(lookup, "DEVO_SYSLOG_DATE").as_deref() {
-            None | Some("rfc3339") => devo::Date::Rfc3339,
-            Some("collector") => devo::Date::Collector,
-            Some(_) => return Err(bad("DEVO_SYSLOG_DATE", "rfc3339 or collector")),
-        },
-        framing: match set(lookup, "DEVO_SYSLOG_FRAMING").as_deref() {
-            None | Some("lf") => devo::Framing::Lf,
-            Some("octet") => devo::Framing::Octet,
-            Some(_) => return Err(bad("DEVO_SYSLOG_FRAMING", "lf or octet")),
-        },
-        gzip: match set(lookup, "DEVO_SYSLOG_GZIP").as_deref() {
-            None | Some("off") => false,
-            Some("on") => true,
-            Some(_) => return Err(bad("DEVO_SYSLOG_GZIP", "off or on")),
-        },
-        accepted: match set(lookup, "DEVO_ACCEPTED").as_deref() {
-            None | Some("closed") => devo::Accepted::Closed,
-            Some("acknowledged") => devo::Accepted::Acknowledged,
-            Some(_) => return Err(bad("DEVO_ACCEPTED", "closed or acknowledged")),
-        },
-        connections: match set(lookup, "DEVO_CONNECTIONS").map(|value| value.parse()) {
+        date: problems.one_of(
+            "DEVO_SYSLOG_DATE",
+            get("DEVO_SYSLOG_DATE"),
+            [("rfc3339", devo::Date::Rfc3339), ("collector", devo::Date::Collector)],
+        ),
+        framing: problems.one_of(
+            "DEVO_SYSLOG_FRAMING",
+            get("DEVO_SYSLOG_FRAMING"),
+            [("lf", devo::Framing::Lf), ("octet", devo::Framing::Octet)],
+        ),
+        gzip: problems.one_of("DEVO_SYSLOG_GZIP", get("DEVO_SYSLOG_GZIP"), [("off", false), ("on", true)]),
+        accepted: problems.one_of(
+            "DEVO_ACCEPTED",
+            get("DEVO_ACCEPTED"),
+            [("closed", devo::Accepted::Closed), ("acknowledged", devo::Accepted::Acknowledged)],
+        ),
+        connections: match get("DEVO_CONNECTIONS").map(|value| value.parse()) {
             None => default.connections,
             Some(Ok(number)) if (1..=MAX_CONNECTIONS).contains(&number) => number,
-            Some(_) => return Err(bad("DEVO_CONNECTIONS", "a whole number from 1 to 16")),
+            Some(_) => {
+                problems.add(bad("DEVO_CONNECTIONS", "a whole number from 1 to 16"));
+                default.connections
+            }
         },
-    })
+    }
+}
+
+/// All that is wrong with the settings: who mends one thing should not meet the next one only then.
+#[derive(Default)]
+struct Problems(RefCell<Vec<String>>);
+
+impl Problems {
+    fn add(&self, error: Error) {
+        self.0.borrow_mut().push(error.to_string());
+    }
+
+    fn or<T>(&self, outcome: Result<T, Error>, otherwise: T) -> T {
+        outcome.unwrap_or_else(|error| {
+            self.add(error);
+            otherwise
+        })
+    }
+
+    /// The one of two words that is set, the first one by default.
+    fn one_of<T>(&self, name: &str, value: Option<String>, [one, other]: [(&str, T); 2]) -> T {
+        match value.as_deref() {
+            Some(word) if word == other.0 => other.1,
+            Some(word) if word != one.0 => {
+                self.add(bad(name, &format!("{} or {}", one.0, other.0)));
+                one.1
+            }
+            _ => one.1,
+        }
+    }
+
+    fn none(self) -> Result<(), Error> {
+        let problems = self.0.into_inner();
+        if problems.is_empty() { Ok(()) } else { Err(Error::Configuration(problems.join("; "))) }
+    }
 }
 
 /// An environment variable's text; `None` where it is not set. What is not Unicode fails its check, not silently.

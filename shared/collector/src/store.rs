@@ -28,6 +28,8 @@ use crate::state::{State, VERSION};
 /// The sort key of the live run's checkpoint, and how those of backfills begin.
 const CHECKPOINT: &str = "checkpoint";
 const BACKFILL: &str = "backfill#";
+/// The sort key of what a check writes.
+const CHECK: &str = "check";
 pub(crate) use lease::{Commit, Lease, Marks};
 pub use letters::Letter;
 pub use overview::{BackfillOverview, Overview};
@@ -168,6 +170,19 @@ impl Store {
             outcome.map_err(|error| self.failed("ending the lease", error))?;
         }
         Ok(())
+    }
+
+    /// Whether items below a source's key can be read and written, by one that stands for nothing and goes by itself.
+    pub(crate) async fn probe(&self, tenant: &str, source: &str, now: DateTime<Utc>) -> Result<(), Error> {
+        let key = Key::of(tenant, source, CHECK.to_owned(), TimeDelta::zero());
+        self.items(&key.pk, CHECK, CHECK).await?;
+        let expires = number((now + TimeDelta::hours(1)).timestamp());
+        let put = self.client.put_item().table_name(&self.table).item("pk", text(&key.pk)).item("sk", text(&key.sk));
+        let put = put.item("expires_at", expires.clone()).send().await;
+        put.map_err(|error| self.failed("writing an item", error))?;
+        let update = self.update(&key).update_expression("SET expires_at = :expires");
+        let update = update.expression_attribute_values(":expires", expires).send().await;
+        update.map_err(|error| self.failed("updating an item", error)).map(drop)
     }
 
     /// Those marks under `key` from `stamp` on that are `wanted`.

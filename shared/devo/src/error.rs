@@ -9,6 +9,9 @@ pub enum Error {
     /// Devo refuses this sender or what it sends (401, 403, 400, a redirect, an untrusted certificate): trying again is of no use.
     #[error("{0}")]
     Rejected(String),
+    /// Of a probe: what was answered tells nothing of whether Devo takes what this sender sends.
+    #[error("{0}")]
+    Unproven(String),
     /// Devo cannot be reached or takes nothing now (429, 408, 5xx, transport, time-out): a later run goes on from here.
     #[error("{0}")]
     Unavailable(String),

@@ -5,6 +5,7 @@
 //!
 //! A refusal says nothing of which line is meant, or whether any is. `search` narrows it down.
 
+mod probe;
 mod search;
 
 use std::{
@@ -21,7 +22,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use reqwest::{
-    Client, Response, StatusCode, Url,
+    Client, RequestBuilder, Response, StatusCode, Url,
     header::{CONTENT_ENCODING, HeaderName, LOCATION, RETRY_AFTER},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -240,25 +241,20 @@ impl Http {
         match error {
             Error::Configuration(text) => Error::Configuration(format!("{context}: {text}")),
             Error::Rejected(text) => Error::Rejected(format!("{context}: {text}")),
+            Error::Unproven(text) => Error::Unproven(format!("{context}: {text}")),
             Error::Unavailable(text) => Error::Unavailable(format!("{context}: {text}")),
         }
     }
 
     async fn attempt(&self, url: &Url, body: Bytes, time: Duration) -> Result<Answer, Setback> {
         let request = self.client.post(url.clone()).header(CONTENT_ENCODING, "gzip").body(body).timeout(time);
-        let response = match (request.build(), &self.network) {
-            (Ok(request), None) => self.client.execute(request).await,
-            (Ok(request), Some(network)) => network.execute(request).await,
-            (Err(error), _) => Err(error),
-        };
+        let response = self.execute(request).await;
         let response = match response {
             Ok(response) => response,
             Err(error) => {
                 let (is_connect, hung) = (error.is_connect(), error.is_timeout());
                 let text = self.shown(&https::explain(error));
-                // rustls' words for a server that it does not trust.
-                let untrusted = text.contains("invalid peer certificate");
-                return match untrusted {
+                return match is_untrusted(&text) {
                     true => Err(Setback::Lasting(Error::Rejected(text))),
                     false if is_connect => Err(Setback::Passing { text, wait: None }),
                     false => Ok(Answer::Cut { text, hung }),
@@ -288,6 +284,14 @@ impl Http {
         }
     }
 
+    async fn execute(&self, request: RequestBuilder) -> Result<Response, reqwest::Error> {
+        let request = request.build()?;
+        match &self.network {
+            None => self.client.execute(request).await,
+            Some(network) => network.execute(request).await,
+        }
+    }
+
     /// A text of the other side for people: without the token, in one line, not long.
     fn shown(&self, text: &str) -> String {
         let masked = self.token.iter().fold(text.to_owned(), |text, token| text.replace(token.expose_secret(), "***"));
@@ -295,6 +299,11 @@ impl Http {
             masked.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
         words.join(" ").chars().take(MAX_SHOWN).collect()
     }
+}
+
+/// By rustls' words for a server that it does not trust.
+fn is_untrusted(text: &str) -> bool {
+    text.contains("invalid peer certificate")
 }
 
 /// How many of the first lines fit into `limit` bytes, a longer first line counting as one.

@@ -14,7 +14,7 @@ mod syslog;
 mod tls;
 mod transport;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -25,7 +25,10 @@ pub use credentials::Credentials;
 pub use error::Error;
 pub use network::Network;
 
-use crate::{http::Http, relp::Relp, stdout::Stdout, syslog::Syslog};
+use crate::{http::Http, relp::Relp, stdout::Stdout, syslog::Syslog, transport::Target};
+
+/// How long a receiver that is only looked at may take.
+const PROBE: Duration = Duration::from_secs(15);
 
 /// Where lines go.
 #[derive(Debug)]
@@ -124,14 +127,36 @@ impl Sink {
 
     /// What its owner should know before it becomes an error: a client certificate that ends soon.
     pub fn warnings(&self) -> Vec<String> {
-        let warning = |destination: &Destination| match destination {
-            Destination::Syslog(syslog) => syslog.warning(),
-            Destination::Relp(relp) => relp.warning(),
-            Destination::Http(_) | Destination::Stdout(_) => None,
-        };
-        let mut warnings: Vec<String> = self.destinations.iter().filter_map(warning).collect();
+        let mut warnings: Vec<String> = self.certificates().into_iter().filter_map(Result::err).collect();
         warnings.dedup();
         warnings
+    }
+
+    /// The client certificates of the ways out that have one: that it holds, or what its owner should know.
+    pub fn certificates(&self) -> Vec<Result<String, String>> {
+        let targets = self.destinations.iter().filter_map(|destination| match destination {
+            Destination::Syslog(syslog) => Some(syslog.target()),
+            Destination::Relp(relp) => Some(relp.target()),
+            Destination::Http(_) | Destination::Stdout(_) => None,
+        });
+        targets.filter_map(Target::certificate).collect()
+    }
+
+    /// Looks at each way out without sending anything: reachable, trusted and trusting, whether the receiver closes or the token may
+    /// write to these tables. For each what it says, in words.
+    ///
+    /// # Errors
+    /// Those that sending would meet, as far as they show without anything sent.
+    pub async fn probe(&self, tables: &[String], until: Instant) -> Vec<Result<String, Error>> {
+        let probes = self.destinations.iter().map(|destination| async move {
+            match destination {
+                Destination::Http(http) => http.probe(tables, until).await,
+                Destination::Syslog(syslog) => syslog.probe(until).await,
+                Destination::Relp(relp) => relp.probe(until).await,
+                Destination::Stdout(_) => Ok("standard output".to_owned()),
+            }
+        });
+        join_all(probes).await
     }
 
     /// The same ways out with `network` behind those that speak HTTP, for simulations.

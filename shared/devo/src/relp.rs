@@ -19,7 +19,7 @@ use tokio::{
 
 use self::session::{End, Entry, Session, State};
 use crate::{
-    Batch, Credentials, Delivery, Error, Options, Refused,
+    Batch, Credentials, Delivery, Error, Options, PROBE, Refused,
     line::Line,
     retry::{ALONE, Pace, REFUSALS, Setback, retry},
     transport::{Stream, Target},
@@ -60,8 +60,15 @@ impl Relp {
         })
     }
 
-    pub(crate) fn warning(&self) -> Option<String> {
-        self.target.warning()
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What an open session shows, in words.
+    pub(crate) async fn probe(&self, until: Instant) -> Result<String, Error> {
+        let session = self.session(until.min(Instant::now() + PROBE)).await.map_err(Setback::into_error)?;
+        session.close().await;
+        Ok(self.target.about("the RELP server has opened a session"))
     }
 
     pub(crate) async fn send(&self, batches: &[Batch<'_>], until: Instant) -> Delivery {

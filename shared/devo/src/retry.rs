@@ -31,6 +31,16 @@ pub(crate) enum Setback {
     Passing { text: String, wait: Option<Duration> },
 }
 
+impl Setback {
+    /// For who does not try again.
+    pub fn into_error(self) -> Error {
+        match self {
+            Self::Lasting(error) => error,
+            Self::Passing { text, .. } => Error::Unavailable(text),
+        }
+    }
+}
+
 /// Calls `attempt` with the time it may take until it succeeds, fails for good, or no further try can start before `until`.
 /// Adds the tries that failed to `refusals`.
 pub(crate) async fn retry<T, F>(

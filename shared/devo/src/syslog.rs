@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    Accepted, Batch, Credentials, Delivery, Error, Options, Refused,
+    Accepted, Batch, Credentials, Delivery, Error, Options, PROBE, Refused,
     line::{Line, too_large},
     retry::{Pace, Setback, retry},
     transport::{Stream, Target},
@@ -124,8 +124,8 @@ impl Syslog {
         })
     }
 
-    pub fn warning(&self) -> Option<String> {
-        self.target.warning()
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     pub async fn send(&self, batches: &[Batch<'_>], until: Instant) -> Delivery {
@@ -193,6 +193,18 @@ impl Syslog {
                 Err(self.target.failure(&error).into())
             }
         }
+    }
+
+    /// What an empty connection shows, in words.
+    pub async fn probe(&self, until: Instant) -> Result<String, Error> {
+        let manner = self.find_out(until.min(Instant::now() + PROBE)).await.map_err(Setback::into_error)?;
+        Ok(self.target.about(match manner {
+            Manner::Closes => "connected, and the receiver closes after our end",
+            Manner::StaysOpen => {
+                "connected, but the receiver does not close after our end: what its kernel has acknowledged counts as accepted"
+            }
+            Manner::Unclear => "connected, but the receiver ends an empty connection out of order: only an orderly end after data counts",
+        }))
     }
 
     /// What the receiver does after our end of an empty connection.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use reqwest::{RequestBuilder, Response};
 use secrecy::ExposeSecret;
@@ -115,9 +115,19 @@ impl Client {
         self.shared.credentials.is_v2()
     }
 
+    /// Scheme and host, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.shared.base_url
+    }
+
     /// The server's time, as far as its `Date` headers have told it; ours before the first answer.
     pub fn now(&self) -> DateTime<Utc> {
         self.shared.clock.now()
+    }
+
+    /// How far the server's clock is ahead of ours, as of its last answer; less than two seconds count as none.
+    pub fn clock_offset(&self) -> TimeDelta {
+        self.shared.clock.offset()
     }
 
     /// One page of a JSON endpoint.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{DATE, HeaderMap};
 use tokio::time::Instant;
 
@@ -51,7 +51,12 @@ impl ServerClock {
     }
 
     pub fn now(&self) -> DateTime<Utc> {
-        self.own.now() + chrono::TimeDelta::milliseconds(self.offset.load(Relaxed))
+        self.own.now() + self.offset()
+    }
+
+    /// Server time minus ours.
+    pub fn offset(&self) -> TimeDelta {
+        TimeDelta::milliseconds(self.offset.load(Relaxed))
     }
 
     /// Learns from the head of an answer of the API.

@@ -230,7 +230,7 @@ impl Devo {
     /// Forgets lines, requests and faults; the token stays.
     pub fn clear(&self) {
         let mut inner = self.state.lock();
-        *inner = Inner { tokens: inner.tokens, ..Inner::default() };
+        *inner = Inner { tokens: inner.tokens, empty_first: inner.empty_first, ..Inner::default() };
     }
 
     /// How many requests a fault has struck so far.
@@ -246,6 +246,11 @@ impl Devo {
     /// Adds a fault. Of several that match a request, the first added strikes.
     pub fn fault(&self, fault: Fault) {
         self.state.lock().faults.push(fault);
+    }
+
+    /// From now on an empty request is refused as such, whatever its token: what the real one looks at first is not documented.
+    pub fn refuse_empty_first(&self) {
+        self.state.lock().empty_first = true;
     }
 
     /// Makes a new token; the old one is refused from now on.
@@ -264,6 +269,7 @@ struct Inner {
     requests: Vec<Request>,
     faults: Vec<Fault>,
     struck: usize,
+    empty_first: bool,
 }
 
 impl Shared {
@@ -285,6 +291,8 @@ impl Inner {
         fault
     }
 }
+
+const EMPTY: &str = "body empty";
 
 /// A refusal: status and body.
 type Refusal = (StatusCode, String);
@@ -337,6 +345,9 @@ fn exchange(state: &Shared, call: &Call) -> (Response<Bytes>, Option<usize>) {
     let long = || answer(StatusCode::OK, "x".repeat(100_000));
     let (response, taken, cut) = match (&call.lines, &call.fault) {
         (Err((status, text)), _) => (answer(*status, text.clone()), None, None),
+        (Ok(lines), None | Some(Kind::Hang(_))) if lines.is_empty() => {
+            (answer(StatusCode::BAD_REQUEST, EMPTY.to_owned()), None, None)
+        }
         (Ok(lines), None | Some(Kind::Hang(_))) => (answer(StatusCode::OK, String::new()), Some(lines), None),
         (Ok(_), Some(Kind::Status { status, body, headers })) => (fault_answer(*status, body, headers), None, None),
         (Ok(_), Some(Kind::TooLarge { max_bytes })) => {
@@ -390,7 +401,7 @@ fn inflate(headers: &HeaderMap, body: Bytes) -> Result<Vec<u8>, Refusal> {
     }
 }
 
-/// The lines of a request that is in order: `POST /stream/<domain>/token!<token>/<host>/<table>`.
+/// The lines of a request that is in order, none of an empty one: `POST /stream/<domain>/token!<token>/<host>/<table>`.
 fn check(
     state: &Shared,
     method: &Method,
@@ -412,6 +423,10 @@ fn check(
     let decoded = |part: &str| decode(part).ok_or_else(|| bad("address not percent-encoded UTF-8"));
     seen.host = decoded(host)?;
     seen.table = decoded(table)?;
+    let is_empty = body.as_ref().is_ok_and(Vec::is_empty);
+    if is_empty && state.lock().empty_first {
+        return Err(bad(EMPTY));
+    }
     let token = decoded(token)?;
     let token = token.strip_prefix("token!").ok_or_else(|| bad("no token! before the token"))?;
     if decoded(domain)? != DOMAIN || token != state.lock().token() {
@@ -423,8 +438,11 @@ fn check(
     if !is_table(&seen.table) {
         return Err(bad("not a table"));
     }
+    if is_empty {
+        return Ok(Vec::new());
+    }
     let body = String::from_utf8(body?).map_err(|_| bad("body not UTF-8"))?;
-    let lines = body.strip_suffix('\n').ok_or_else(|| bad("body empty or without LF at its end"))?;
+    let lines = body.strip_suffix('\n').ok_or_else(|| bad("body without LF at its end"))?;
     lines
         .split('\n')
         .map(|line| {

@@ -33,7 +33,7 @@ const OWN_LOGS_TIME: Duration = Duration::from_secs(5);
 pub struct Collector {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
-    secrets: Secrets,
+    pub(super) secrets: Secrets,
     pub(crate) clock: Clock,
     accounts: Mutex<HashMap<String, Arc<Account>>>,
     networks: Option<Networks>,
@@ -82,7 +82,7 @@ impl Collector {
     ///
     /// # Errors
     /// `Configuration`, naming the key or the variable.
-    pub async fn check(&self) -> Result<(), Error> {
+    pub async fn prepare(&self) -> Result<(), Error> {
         let account = self.account(&self.settings.tenant, None).await?;
         for warning in account.sink.warnings() {
             tracing::warn!("{warning}");
@@ -216,21 +216,31 @@ impl Collector {
             }
             tracing::info!(tenant, "the secret has changed");
         }
-        let credentials = Credentials::from_json(&mimecast)?;
-        let settings = &self.settings;
-        let base_url =
-            credentials.base_url(settings.mimecast_base_url.as_deref(), settings.mimecast_region.as_deref())?;
-        let keys = devo.as_ref().map(devo::Credentials::from_json).transpose()?;
-        let url = settings.devo_url(keys.as_ref().and_then(devo::Credentials::url))?;
-        let mut client = Client::new(credentials, base_url, self.clock)?;
-        let mut sink = Sink::open(url, keys.as_ref(), &settings.devo)?;
-        if let Some((to_mimecast, to_devo)) = &self.networks {
-            client = client.over(to_mimecast.clone());
-            sink = sink.over(to_devo);
-        }
+        let (client, sink) = (self.client(&mimecast)?, self.sink(devo.as_ref())?);
         let account = Arc::new(Account { mimecast: client, sink, secrets: (mimecast, devo) });
         accounts.insert(tenant.to_owned(), account.clone());
         Ok(account)
+    }
+
+    pub(super) fn client(&self, secret: &SecretString) -> Result<Client, Error> {
+        let credentials = Credentials::from_json(secret)?;
+        let Settings { mimecast_base_url, mimecast_region, .. } = &self.settings;
+        let base_url = credentials.base_url(mimecast_base_url.as_deref(), mimecast_region.as_deref())?;
+        let client = Client::new(credentials, base_url, self.clock)?;
+        Ok(match &self.networks {
+            Some((network, _)) => client.over(network.clone()),
+            None => client,
+        })
+    }
+
+    pub(super) fn sink(&self, secret: Option<&SecretString>) -> Result<Sink, Error> {
+        let keys = secret.map(devo::Credentials::from_json).transpose()?;
+        let url = self.settings.devo_url(keys.as_ref().and_then(devo::Credentials::url))?;
+        let sink = Sink::open(url, keys.as_ref(), &self.settings.devo)?;
+        Ok(match &self.networks {
+            Some((_, network)) => sink.over(network),
+            None => sink,
+        })
     }
 }
 

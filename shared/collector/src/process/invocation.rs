@@ -13,6 +13,8 @@ pub struct Invocation {
     pub tenant: Option<String>,
     /// A range to collect instead of the regular run.
     pub backfill: Option<Backfill>,
+    /// Nothing is to be collected: only looked whether it could be.
+    pub check: bool,
 }
 
 /// A half-open range of time, `[from, to)`, to collect without moving the regular checkpoint.
@@ -53,7 +55,12 @@ impl Invocation {
                 ));
             }
         };
-        Ok(Self { tenant, backfill })
+        let check = match present(event, "check") {
+            None => false,
+            Some(Value::Bool(check)) => *check,
+            Some(_) => return Err(bad("check in the event must be true or false")),
+        };
+        Ok(Self { tenant, backfill, check })
     }
 }
 
@@ -124,7 +131,7 @@ mod tests {
         parse(json!({ "backfill": backfill })).map(|invocation| invocation.backfill.unwrap())
     }
 
-    const NOTHING: Invocation = Invocation { tenant: None, backfill: None };
+    const NOTHING: Invocation = Invocation { tenant: None, backfill: None, check: false };
 
     #[test]
     fn events_that_ask_for_nothing_special() {
@@ -135,6 +142,15 @@ mod tests {
         });
         for event in [json!({}), scheduled, json!({"Tenant": 7})] {
             assert_eq!(parse(event), Ok(NOTHING));
+        }
+    }
+
+    #[test]
+    fn a_check_is_asked_for_by_true() {
+        assert!(parse(json!({"check": true})).unwrap().check);
+        assert!(!parse(json!({"check": false})).unwrap().check);
+        for check in [json!("true"), json!(1), json!(null)] {
+            assert_eq!(parse(json!({"check": check})), Err("check in the event must be true or false".to_owned()));
         }
     }
 

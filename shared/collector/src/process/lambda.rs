@@ -4,16 +4,23 @@ use std::pin::Pin;
 
 use chrono::{DateTime, Utc};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::process::answer::Answer;
+use crate::process::check::{Check, Checked, Depth};
 use crate::process::collector::Collector;
+use crate::process::invocation::Invocation;
 use crate::process::logging;
 use crate::settings::{Settings, variable};
 use crate::source::Source;
+
+/// How long a check may last where nobody says, and what it leaves for its answer.
+const LONGEST_CHECK: Duration = Duration::from_secs(60);
+const RESERVE: Duration = Duration::from_secs(2);
 
 /// Serves invocations of `source` until the environment ends.
 ///
@@ -28,14 +35,48 @@ pub fn serve(source: &'static Source) -> Pin<Box<dyn Future<Output = Result<(), 
         lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
             let clock = mimecast::Clock::System;
             let deadline = deadline(event.context.deadline, clock.now());
-            let outcome = match collector.get_or_try_init(Collector::from_env).await {
+            let collector = collector.get_or_try_init(Collector::from_env).await;
+            if Invocation::parse(&event.payload).is_ok_and(|invocation| invocation.check) {
+                return Ok(Reply::Check(check(source, collector, &event.payload, deadline).await));
+            }
+            let outcome = match collector {
                 Ok(collector) => collector.invoke(source, &event.payload, deadline).await,
                 Err(error) => Err((error, Settings::tenant_of(variable))),
             };
-            conclude(source, outcome)
+            conclude(source, outcome).map(Reply::Run)
         }))
         .await
     })
+}
+
+/// What an invocation is answered.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Reply {
+    Run(Answer),
+    Check(Checked),
+}
+
+/// Looks at all that a run of this function needs. What is wrong is an answer: a check that finds something has not failed.
+async fn check(
+    source: &'static Source,
+    collector: Result<&Collector, Error>,
+    event: &Value,
+    deadline: Option<Instant>,
+) -> Checked {
+    let named = event["tenant"].as_str().map(str::to_owned);
+    let tenant = named.unwrap_or_else(|| Settings::tenant_of(variable));
+    let collector = match collector {
+        Ok(collector) => collector,
+        Err(error) => {
+            let settings = Check::failed("settings", error.to_string(), "correct the function's variables");
+            return Checked::new(source, tenant, vec![settings]);
+        }
+    };
+    let until = deadline.unwrap_or_else(|| Instant::now() + LONGEST_CHECK) - RESERVE;
+    let mut checks = vec![Check::passed("settings", "complete"), collector.check_checkpoints(source, &tenant).await];
+    checks.extend(collector.check(&[source], &tenant, Depth::Online, until).await);
+    Checked::new(source, tenant, checks)
 }
 
 /// When the run has to be over. A deadline already past is a tool's placeholder (`cargo lambda watch` sends one of 1970).

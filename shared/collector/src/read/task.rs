@@ -28,18 +28,23 @@ pub(crate) struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// The table with the front that `DEVO_TAG` asks for.
-    pub fn table(&self, table: &str) -> Arc<str> {
-        const FRONT: &str = "mail.mimecast";
-        match table.strip_prefix(FRONT) {
-            Some(rest) => format!("{}{rest}", self.settings.devo_tag).into(),
-            None => table.into(),
-        }
+    /// The table under the name that the settings give it.
+    pub fn table(&self, name: &str) -> Arc<str> {
+        table(self.settings, name)
     }
 
     /// The marks of what has been delivered, from `stamp` on. Asked for only where there is something to compare: a run that
     /// finds nothing pays for no query.
     pub async fn seen(&self, stamp: &str) -> Result<Seen, Error> {
         self.store.seen(self.key, stamp, |_| true).await
+    }
+}
+
+/// A table with the front that `DEVO_TAG` asks for.
+pub(crate) fn table(settings: &Settings, name: &str) -> Arc<str> {
+    const FRONT: &str = "mail.mimecast";
+    match name.strip_prefix(FRONT) {
+        Some(rest) => format!("{}{rest}", settings.devo_tag).into(),
+        None => name.into(),
     }
 }

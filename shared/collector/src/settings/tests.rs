@@ -238,3 +238,16 @@ fn the_environment_is_read() {
     assert!(variable("CARGO_PKG_NAME").is_some());
     assert_eq!(variable("A_VARIABLE_THAT_NOBODY_SETS"), None);
 }
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    let lookup = |name: &str| {
+        let wrong =
+            [("PAGE_SIZE", "0"), ("TENANT", "A"), ("DEVO_ACCEPTED", "yes"), ("DEVO_URL", "https://http-eu.devo.io")];
+        wrong.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    };
+    let Err(Error::Configuration(text)) = Settings::from_lookup(lookup) else { panic!() };
+    for name in ["MIMECAST_SECRET_ID", "CHECKPOINT_TABLE", "DEVO_SECRET_ID", "PAGE_SIZE", "TENANT", "DEVO_ACCEPTED"] {
+        assert_eq!(text.split("; ").filter(|problem| problem.starts_with(name)).count(), 1, "{name}: {text}");
+    }
+}

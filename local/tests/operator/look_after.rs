@@ -1,118 +1,18 @@
-//! The program's `status`, `dead-letters` and `backfill`, on the state file of a host and on a table on AWS.
+//! `status`, `dead-letters` and `backfill`, on the state file of a host and on a table on AWS.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-#![cfg(unix)]
-
-#[path = "../../tests/support/mod.rs"]
-mod support;
-
-use std::collections::BTreeMap;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue::{B, S};
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use mimecast_devo::embedded::{Embedded, TABLE};
 use serde_json::{Value, json};
-use simulator::mimecast::Mimecast;
-use simulator::{Devo, devo};
-use support::aws::{Aws, Fault};
-use tempfile::TempDir;
+use simulator::devo;
 
-const URL: &str = "mail.mimecast.ttp.url";
+use crate::support::aws::{Aws, Fault};
+use crate::world::{URL, World, ago, row, said, signal, text};
+
 const BAD: &[u8] = br#"{"n":}"#;
-
-struct World {
-    mimecast: Mimecast,
-    devo: Devo,
-    directory: TempDir,
-    settings: BTreeMap<String, String>,
-}
-
-#[allow(clippy::disallowed_methods)]
-fn ago(minutes: i64) -> DateTime<Utc> {
-    Utc::now() - TimeDelta::minutes(minutes)
-}
-
-fn text(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Secs, true)
-}
-
-fn row(n: u32, at: DateTime<Utc>) -> String {
-    format!(r#"{{"n":{n},"date":"{}"}}"#, at.format("%Y-%m-%dT%H:%M:%S+0000"))
-}
-
-/// Standard output of a success.
-#[track_caller]
-fn said(output: &Output) -> String {
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-impl World {
-    async fn new() -> Self {
-        let (mimecast, devo) = (Mimecast::start().await.unwrap(), Devo::start().await.unwrap());
-        let settings = [
-            ("MIMECAST_SECRET_ID", "env:MIMECAST".to_owned()),
-            ("MIMECAST", mimecast.secret_v2()),
-            ("DEVO_SECRET_ID", "env:DEVO".to_owned()),
-            ("DEVO", devo.secret()),
-            ("STATE_FILE", "state.db".to_owned()),
-            ("SOURCES", "url".to_owned()),
-            ("PERIOD", "1s".to_owned()),
-        ];
-        let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
-        Self { mimecast, devo, directory: tempfile::tempdir().unwrap(), settings }
-    }
-
-    /// On AWS from here on.
-    fn on_aws(&mut self, aws: &Aws) {
-        aws.set_secret("mimecast", &self.mimecast.secret_v2());
-        aws.set_secret("devo", &self.devo.secret());
-        let settings = [
-            ("MIMECAST_SECRET_ID", "mimecast".to_owned()),
-            ("DEVO_SECRET_ID", "devo".to_owned()),
-            ("AWS_REGION", "eu-west-1".to_owned()),
-            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-            ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
-            ("AWS_ENDPOINT_URL", aws.url()),
-        ];
-        self.settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mimecast-devo"));
-        command.env_clear().envs(&self.settings).current_dir(self.directory.path()).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    }
-
-    /// Runs to the end; the simulators go on meanwhile.
-    async fn run(&self, words: &[&str]) -> Output {
-        let mut command = self.command(words);
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let mut lines = self.devo.lines().remove(URL).unwrap_or_default();
-        lines.sort();
-        lines
-    }
-
-    async fn until(&self, what: &str, done: impl Fn() -> bool) {
-        let started = Instant::now();
-        while !done() {
-            assert!(started.elapsed() < Duration::from_secs(120), "{what} does not come");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    assert!(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success());
-}
 
 /// Puts good bytes into the dead letters.
 async fn mend(store: &Embedded, good: &[u8]) {

@@ -1,0 +1,11 @@
+//! The operator's commands, as a black box, against simulators.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![cfg(unix)]
+
+#[path = "../../../tests/support/mod.rs"]
+mod support;
+
+mod check;
+mod look_after;
+mod world;
