@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use collector::{Collector, Invocation, Secrets, Settings, Source, Store};
 use mimecast::Clock;
 use mimecast_devo::embedded::{self, Embedded, TABLE};
@@ -38,6 +38,8 @@ pub struct Place {
     kept: Kept,
     pub tenants: Vec<String>,
     pub sources: Vec<&'static Source>,
+    /// Which sources are collected here is known, and not only which there may be.
+    pub knows_its_sources: bool,
 }
 
 /// The variables by name.
@@ -74,7 +76,9 @@ impl Place {
             [] => config::enabled(&lookup)?,
             sources => sources.to_vec(),
         };
-        Ok(Self { lookup: Box::new(lookup), kept, tenants, sources })
+        let knows_its_sources =
+            matches!(kept, Kept::File(_)) || !options.sources.is_empty() || lookup("SOURCES").is_some();
+        Ok(Self { lookup: Box::new(lookup), kept, tenants, sources, knows_its_sources })
     }
 
     /// The settings, as a function or `collect` needs them.
@@ -227,6 +231,11 @@ pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
         return Ok(Clock::System.now() - ago);
     }
     border(text).map_err(|error| format!("{error}, or how long ago like 24h"))
+}
+
+/// A length of time: `90s`, `2h`.
+pub fn span(text: &str) -> Result<TimeDelta, String> {
+    collector::parse_duration(text).ok_or_else(|| "a whole number and s, m, h or d, like 90s or 2h".to_owned())
 }
 
 /// An instant in RFC 3339: the same one whenever the command is repeated.

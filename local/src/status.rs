@@ -1,28 +1,79 @@
 //! `status`: where each source stands, read without getting in anybody's way.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use collector::{BackfillOverview, Overview};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use collector::{BackfillOverview, Lost, Overview};
 use mimecast::Clock;
+use serde_json::json;
+use tokio::time::{Duration, sleep};
 
 use crate::Error;
-use crate::place::{Place, PlaceOptions, write_columns};
+use crate::place::{Place, PlaceOptions, plain, span, write_columns};
 
-/// Say how far each source has been collected, on this host or on AWS
+/// Say how far each source has been collected, and whether somebody has to look, on this host or on AWS
 #[derive(clap::Args)]
+#[command(after_help = "The exit code is 1 where a source is failing, late or has never run.
+
+Examples:
+  mimecast-devo status --config mimecast-devo.toml
+  mimecast-devo status --table CheckpointTable-1A2B3C --max-lag 30m --json
+  mimecast-devo status --config mimecast-devo.toml --watch")]
 pub struct Options {
     #[command(flatten)]
     place: PlaceOptions,
+    /// A source is late that is further behind, or has not run for longer
+    #[arg(long, value_name = "TIME", default_value = "2h", value_parser = span)]
+    max_lag: TimeDelta,
+    /// Show it again every few seconds, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
     /// One JSON object per source and line
     #[arg(long)]
     json: bool,
 }
 
+/// How often it is shown again.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Puts the cursor home and clears what is below.
+const CLEAR: &str = "\u{1b}[H\u{1b}[J";
+
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let place = Place::find(&options.place)?;
-    let (settings, now) = (place.settings_to_look()?, Clock::System.now());
+    loop {
+        let now = Clock::System.now();
+        let found = overviews(&place, now).await?;
+        let troubles: Vec<Option<String>> =
+            found.iter().map(|overview| trouble(overview, &place, options.max_lag, now)).collect();
+        let mut shown = Vec::new();
+        if options.json {
+            for (overview, trouble) in found.iter().zip(&troubles) {
+                let mut value = serde_json::to_value(overview).map_err(io::Error::other)?;
+                value["trouble"] = json!(trouble);
+                writeln!(shown, "{value}")?;
+            }
+        } else {
+            write(&mut shown, &found, &troubles, now)?;
+        }
+        let mut out = io::stdout().lock();
+        if options.watch && !options.json && out.is_terminal() {
+            out.write_all(CLEAR.as_bytes())?;
+        }
+        out.write_all(&shown)?;
+        out.flush()?;
+        drop(out);
+        if !options.watch {
+            let is_well = troubles.iter().all(Option::is_none);
+            return Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Where all sources stand, from all checkpoints there are.
+pub async fn overviews(place: &Place, now: DateTime<Utc>) -> Result<Vec<Overview>, Error> {
+    let settings = place.settings_to_look()?;
     let mut found: Vec<Overview> = Vec::new();
     for store in place.look().await? {
         for tenant in &place.tenants {
@@ -33,6 +84,8 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
                     Some(live) => {
                         // The backfills' file: nothing else is in it.
                         live.dead_letters += overview.dead_letters;
+                        live.events_last_day += overview.events_last_day;
+                        live.ledgers.extend(overview.ledgers);
                         live.backfills.extend(overview.backfills);
                     }
                     None => found.push(overview),
@@ -40,36 +93,85 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
             }
         }
     }
-    let mut out = io::stdout().lock();
-    if options.json {
-        for overview in &found {
-            writeln!(out, "{}", serde_json::to_string(overview).map_err(io::Error::other)?)?;
-        }
-    } else {
-        write(&mut out, &found, now)?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(found)
 }
 
-fn write(out: &mut impl Write, found: &[Overview], now: DateTime<Utc>) -> io::Result<()> {
-    let title =
-        ["tenant", "source", "collected to", "lag", "silent since", "late", "dead letters", "last write", "lease"]
-            .map(str::to_owned);
-    let rows = found.iter().map(|overview| {
+/// Why somebody has to look at a source. One that has never run is only in trouble where it is known that it should.
+fn trouble(overview: &Overview, place: &Place, most: TimeDelta, now: DateTime<Utc>) -> Option<String> {
+    let is_wanted = place.knows_its_sources || overview.updated_at.is_some();
+    overview.trouble(most, now).filter(|_| is_wanted)
+}
+
+fn write(out: &mut impl Write, found: &[Overview], troubles: &[Option<String>], now: DateTime<Utc>) -> io::Result<()> {
+    let title = [
+        "tenant",
+        "source",
+        "state",
+        "collected to",
+        "lag",
+        "last success",
+        "last day",
+        "silent since",
+        "late",
+        "dead letters",
+        "last write",
+        "lease",
+    ]
+    .map(str::to_owned);
+    let rows = found.iter().zip(troubles).map(|(overview, trouble)| {
         let Overview { source, tenant, collected_to, lag_seconds, lease_until, updated_at, .. } = overview;
         [
             tenant.clone(),
             (*source).to_owned(),
+            trouble.as_ref().map_or("ok", |trouble| trouble.split([':', ' ']).next().unwrap_or("late")).to_owned(),
             collected_to.map(time).unwrap_or_else(none),
             lag_seconds.map(duration).unwrap_or_else(none),
+            overview.succeeded_at.map_or_else(none, |at| ago(&at.to_rfc3339(), now)),
+            overview.events_last_day.to_string(),
             overview.silent_since.map(time).unwrap_or_else(none),
             overview.late_seconds.map(duration).unwrap_or_else(none),
             overview.dead_letters.to_string(),
             updated_at.as_deref().map_or_else(|| "never".to_owned(), |at| ago(at, now)),
-            lease_until.map_or_else(|| "free".to_owned(), |until| format!("held until {}", time(until))),
+            match (lease_until, &overview.lease_holder) {
+                (None, _) => "free".to_owned(),
+                (Some(until), None) => format!("held until {}", time(*until)),
+                (Some(until), Some(holder)) => format!("held by {holder} until {}", time(*until)),
+            },
         ]
     });
     write_columns(out, &[title].into_iter().chain(rows).collect::<Vec<_>>())?;
+    write_troubles(out, found, troubles)?;
+    write_backfills(out, found, now)
+}
+
+/// What has to be done, and what has been lost, each in a line of its own.
+fn write_troubles(out: &mut impl Write, found: &[Overview], troubles: &[Option<String>]) -> io::Result<()> {
+    for (Overview { tenant, source, failure, remedy, gap, .. }, trouble) in found.iter().zip(troubles) {
+        match (trouble, failure) {
+            (_, Some(failure)) => {
+                let remedy = remedy.as_deref().unwrap_or_default();
+                let text = plain(&failure.text);
+                writeln!(out, "\n{source} (tenant {tenant}), {}: {text}\n  -> {}", time(failure.at), plain(remedy))?;
+            }
+            (Some(trouble), None) => {
+                let remedy =
+                    "see whether it is switched on and what its log says; `mimecast-devo check` finds what is wrong";
+                writeln!(out, "\n{source} (tenant {tenant}): {trouble}\n  -> {remedy}")?;
+            }
+            (None, None) => {}
+        }
+        if let Some(Lost { at, from, to }) = gap {
+            let (at, from, to) = (time(*at), time(*from), time(*to));
+            writeln!(
+                out,
+                "\n{source} (tenant {tenant}), {at}: Mimecast no longer kept {from} to {to}, which was not collected"
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn write_backfills(out: &mut impl Write, found: &[Overview], now: DateTime<Utc>) -> io::Result<()> {
     let backfills =
         found.iter().flat_map(|overview| overview.backfills.iter().map(move |backfill| (overview, backfill)));
     let rows = backfills.map(|(overview, backfill)| {

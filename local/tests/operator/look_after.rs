@@ -141,7 +141,9 @@ async fn on_aws() {
         world.settings.remove(name);
     }
     world.settings.insert("CHECKPOINT_TABLE".to_owned(), TABLE.to_owned());
-    let status = said(&world.run(&["status", "--source", "url"]).await);
+    let output = world.run(&["status", "--source", "url"]).await;
+    let status = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "its live run has never been");
     assert!(status.contains("finished") && status.contains("never"), "{status}");
     let list = said(&world.run(&["dead-letters", "list", "--json"]).await);
     let letter: Value = serde_json::from_str(list.trim_end()).unwrap();

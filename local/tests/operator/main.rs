@@ -8,4 +8,5 @@ mod support;
 
 mod check;
 mod look_after;
+mod status;
 mod world;

@@ -7,6 +7,7 @@ use mimecast::Client;
 use tokio::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::ledger::{Failure, Lost};
 use crate::outbox::{BATCH_BYTES, BATCH_LINES, Batch, Inbox};
 use crate::process::answer::Gap;
 use crate::read::events::Events;
@@ -96,6 +97,9 @@ impl<'a> Delivery<'a> {
                 let dead = letters(std::mem::take(&mut refused));
                 let marks = Marks { stamp: stamp(now), marks: sent };
                 let release = outcome.is_err();
+                if let Err(error) = &outcome {
+                    self.failed(error);
+                }
                 self.lease
                     .commit(Commit { marks: Some(marks), dead: &dead, release, ..Commit::default() }, now)
                     .await?;
@@ -106,6 +110,9 @@ impl<'a> Delivery<'a> {
         let dead = [batch.rejected, letters(refused)].concat();
         self.counts.duplicates += batch.duplicates;
         self.counts.gap = batch.gap.or(self.counts.gap);
+        if let Some(Gap { from, to }) = batch.gap {
+            self.lease.ledger.gap = Some(Lost { at: now, from, to });
+        }
         self.counts.repeat = batch.repeat.or(self.counts.repeat);
         self.counts.late_seconds = batch.late_seconds.max(self.counts.late_seconds);
         self.counts.rejected += dead.len() as u64;
@@ -117,6 +124,11 @@ impl<'a> Delivery<'a> {
         }
         self.took = began.elapsed();
         Ok(())
+    }
+
+    /// Notes why the run fails, for the next write.
+    pub fn failed(&mut self, error: &Error) {
+        self.lease.ledger.failed = Some(Failure::of(error, self.client.now()));
     }
 
     /// Sends events, all tables in one call. `sent` takes the marks of what Devo has accepted or can never accept.
@@ -135,7 +147,10 @@ impl<'a> Delivery<'a> {
         if delivery.failure.is_some() {
             self.counts.refusals += delivery.refusals;
         }
-        for ((table, batch), count) in tables.iter().zip(&batches).zip(delivery.settled) {
+        let now = self.client.now();
+        for (number, ((table, batch), count)) in tables.iter().zip(&batches).zip(delivery.settled).enumerate() {
+            let refused = delivery.refused.iter().filter(|refused| refused.batch == number).count();
+            self.lease.ledger.accepted(&table.name, count.saturating_sub(refused), now);
             let settled = batch.lines.get(..count).unwrap_or(&batch.lines);
             sent.extend_from_slice(table.marks.get(..count).unwrap_or(&table.marks));
             self.counts.batches += u64::from(count > 0);

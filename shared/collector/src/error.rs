@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// The stable name of a kind of failure: the `errorType` of a failed invocation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorType {
     /// A missing setting, secret or key, or a bad event.
     Configuration,
@@ -38,6 +40,44 @@ impl ErrorType {
             Self::DevoUnavailable => "DevoUnavailable",
             Self::DevoRejected => "DevoRejected",
             Self::Checkpoint => "Checkpoint",
+        }
+    }
+
+    /// What to do about a failure of this kind. `permission` is what the API application's role must allow.
+    pub fn advice(self, permission: &str) -> String {
+        match self {
+            Self::Configuration => "correct this; the next run takes it up".to_owned(),
+            Self::Credentials => {
+                "put valid keys into the Mimecast secret, and check that the region is the account's".to_owned()
+            }
+            Self::Permission => format!(
+                "give the API application's role the permission `{permission}`, or switch this source off if the \
+                 account does not have the product"
+            ),
+            Self::RateLimited => {
+                "nothing to do unless it lasts: the next run goes on from here; then run this source less often or ask \
+                 Mimecast for a larger quota"
+                    .to_owned()
+            }
+            Self::MimecastUnavailable => {
+                "nothing to do unless it lasts: the next run goes on from here; then check the network's way to Mimecast \
+                 and Mimecast's status page"
+                    .to_owned()
+            }
+            Self::MimecastProtocol => {
+                "the next run tries again; if it lasts, report this line to the maintainers".to_owned()
+            }
+            Self::DevoUnavailable => {
+                "nothing to do unless it lasts: the next run goes on from here; then check the network's way to Devo and \
+                 Devo's status page"
+                    .to_owned()
+            }
+            Self::DevoRejected => {
+                "check the domain, token or certificate in the Devo secret and the DEVO_URL's region, and that the token \
+                 may write to this table; the next run goes on from here"
+                    .to_owned()
+            }
+            Self::Checkpoint => "the next run goes on from the last checkpoint".to_owned(),
         }
     }
 }
@@ -107,52 +147,22 @@ impl Error {
         let place = one_line(&format!("{source} (tenant {tenant})"));
         let advice = one_line(&self.advice(permission));
         let room = REPORT_LENGTH.saturating_sub(place.chars().count() + advice.chars().count() + ": ; ".len());
-        let cause = shortened(one_line(&self.to_string()), room);
+        let cause = self.line(room);
         format!("{place}: {cause}; {advice}")
     }
 
+    /// What failed, in one line of so many characters at most.
+    pub(crate) fn line(&self, room: usize) -> String {
+        shortened(one_line(&self.to_string()), room)
+    }
+
     pub(crate) fn advice(&self, permission: &str) -> String {
-        match self.error_type() {
-            ErrorType::Configuration => "correct this; the next run takes it up".to_owned(),
-            ErrorType::Credentials => {
-                "put valid keys into the Mimecast secret, and check that the region is the account's".to_owned()
-            }
-            ErrorType::Permission => format!(
-                "give the API application's role the permission `{permission}`, or switch this source off if the \
-                 account does not have the product"
+        let advice = self.error_type().advice(permission);
+        match self {
+            Self::CheckpointTable(_) => format!(
+                "check CHECKPOINT_TABLE, the region, and that the function's role may Query, PutItem and UpdateItem on it; {advice}"
             ),
-            ErrorType::RateLimited => {
-                "nothing to do unless it lasts: the next run goes on from here; then run this source less often or ask \
-                 Mimecast for a larger quota"
-                    .to_owned()
-            }
-            ErrorType::MimecastUnavailable => {
-                "nothing to do unless it lasts: the next run goes on from here; then check the network's way to Mimecast \
-                 and Mimecast's status page"
-                    .to_owned()
-            }
-            ErrorType::MimecastProtocol => {
-                "the next run tries again; if it lasts, report this line to the maintainers".to_owned()
-            }
-            ErrorType::DevoUnavailable => {
-                "nothing to do unless it lasts: the next run goes on from here; then check the network's way to Devo and \
-                 Devo's status page"
-                    .to_owned()
-            }
-            ErrorType::DevoRejected => {
-                "check the domain, token or certificate in the Devo secret and the DEVO_URL's region, and that the token \
-                 may write to this table; the next run goes on from here"
-                    .to_owned()
-            }
-            ErrorType::Checkpoint => {
-                let first = match self {
-                    Self::CheckpointTable(_) => {
-                        "check CHECKPOINT_TABLE, the region, and that the function's role may Query, PutItem and UpdateItem on it; "
-                    }
-                    _ => "",
-                };
-                format!("{first}the next run goes on from the last checkpoint")
-            }
+            _ => advice,
         }
     }
 }

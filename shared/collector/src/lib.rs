@@ -11,6 +11,7 @@
 
 mod deliver;
 mod error;
+mod ledger;
 mod outbox;
 mod process;
 mod read;
@@ -24,6 +25,7 @@ mod state;
 mod store;
 
 pub use error::{Error, ErrorType};
+pub use ledger::{Failure, Ledger, Lost};
 pub use process::answer::{Answer, Gap, Status};
 pub use process::check::{Check, Checked, Depth};
 pub use process::collector::Collector;

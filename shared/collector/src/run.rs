@@ -13,10 +13,10 @@ use crate::process::answer::{Answer, Status};
 use crate::process::invocation::Backfill;
 use crate::read::read;
 use crate::read::task::Task;
-use crate::settings::Settings;
+use crate::settings::{Settings, variable};
 use crate::source::{Kind, Source};
 use crate::state::State;
-use crate::store::{Key, Lease, Store};
+use crate::store::{Key, Lease, OWNER_SEPARATOR, Store};
 
 /// The lease outlives its holder's deadline by this: what was on its way at the deadline is over by then.
 pub(crate) const LEASE_MARGIN: TimeDelta = TimeDelta::seconds(20);
@@ -66,15 +66,20 @@ impl Run<'_> {
         // What would not arrive in time is read again.
         let in_time = Instant::now() + delivery.took <= send_until;
         delivery.counts.warnings = warnings;
+        let status = status(ended, progress || delivery.counts.batches > 0, stuck, read_until);
+        match &status {
+            Ok(_) => delivery.lease.ledger.succeeded = Some(self.mimecast.now()),
+            Err(error) => delivery.failed(error),
+        }
         delivery.deliver(if in_time { batch } else { Batch::default() }, true).await?;
-        let status = status(ended, progress || counts.batches > 0, stuck, read_until)?;
+        let status = status?;
         Ok(self.answer(if in_time { status } else { Status::More }, counts, &lease.state))
     }
 
     async fn acquire(&self, key: &Key) -> Result<Option<Lease>, Error> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let now = self.clock.now();
-        self.store.acquire(key.clone(), &uuid::Uuid::new_v4().to_string(), now, now + left + LEASE_MARGIN).await
+        self.store.acquire(key.clone(), &owner(), now, now + left + LEASE_MARGIN).await
     }
 
     fn task<'a>(&'a self, key: &'a Key, until: Instant) -> Task<'a> {
@@ -122,6 +127,12 @@ impl Run<'_> {
         let answer = self.answer(Status::Busy, &Counts::default(), &State::default());
         Answer { lag_seconds: None, ..answer }
     }
+}
+
+/// This invocation's own name, and before it, for people, where it runs: a function's log stream, or a process of this host.
+fn owner() -> String {
+    let place = variable("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_else(|| format!("process {}", std::process::id()));
+    format!("{place}{OWNER_SEPARATOR}{}", uuid::Uuid::new_v4())
 }
 
 /// How the reading has ended. A wait or a request that the deadline cut short is no failure where something has been got

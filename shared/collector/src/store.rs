@@ -21,6 +21,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditi
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use crate::error::Error;
+use crate::ledger::Ledger;
 use crate::process::invocation::Backfill;
 use crate::seen::{Mark, Seen};
 use crate::state::{State, VERSION};
@@ -30,6 +31,8 @@ const CHECKPOINT: &str = "checkpoint";
 const BACKFILL: &str = "backfill#";
 /// The sort key of what a check writes.
 const CHECK: &str = "check";
+/// Between where a lease's owner runs and its own name.
+pub(crate) const OWNER_SEPARATOR: &str = " # ";
 pub(crate) use lease::{Commit, Lease, Marks};
 pub use letters::Letter;
 pub use overview::{BackfillOverview, Overview};
@@ -140,7 +143,17 @@ impl Store {
             Err(error) => return Err(self.failed("taking the lease", error)),
         };
         let epoch = integer(&item, "epoch").unwrap_or_default();
-        let mut lease = Lease { store: self.clone(), key, epoch, written: 0, commits: 0, state: State::default() };
+        let ledger = ledger(&item);
+        let mut lease = Lease {
+            store: self.clone(),
+            key,
+            epoch,
+            written: 0,
+            commits: 0,
+            state: State::default(),
+            ledger_written: ledger.clone(),
+            ledger,
+        };
         if let Some(state) = item.get("state").and_then(|state| state.as_s().ok()) {
             lease.state = match serde_json::from_str(state) {
                 Ok(state) => state,
@@ -260,6 +273,11 @@ fn number(value: i64) -> AttributeValue {
 
 fn string(item: &Item, name: &str) -> Option<String> {
     item.get(name)?.as_s().ok().cloned()
+}
+
+/// What cannot be read counts as not there: it is for people only.
+fn ledger(item: &Item) -> Ledger {
+    string(item, "ledger").and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
 }
 
 fn integer(item: &Item, name: &str) -> Option<i64> {

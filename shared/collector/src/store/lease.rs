@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Item, Key, Letter, Store, integer, number, rfc3339, text};
 use crate::error::Error;
+use crate::ledger::Ledger;
 use crate::read::portion::DeadLetter;
 use crate::seen::{Mark, name_hash};
 use crate::state::{State, VERSION};
@@ -41,6 +42,10 @@ pub(crate) struct Lease {
     pub(super) commits: i64,
     /// The state as the last holder left it.
     pub state: State,
+    /// What its runs have come to. Goes with the next write.
+    pub ledger: Ledger,
+    /// As it was last written.
+    pub(super) ledger_written: Ledger,
 }
 
 /// Marks to be remembered.
@@ -229,6 +234,13 @@ impl Lease {
             values.insert(":state".into(), text(&state));
             values.insert(":version".into(), number(VERSION));
             names = Some(HashMap::from([("#state".into(), "state".into())]));
+        }
+        if self.ledger != self.ledger_written {
+            let ledger = serde_json::to_string(&self.ledger).map_err(|error| Error::Checkpoint(error.to_string()))?;
+            expression.push_str(", #ledger = :ledger");
+            values.insert(":ledger".into(), text(&ledger));
+            names.get_or_insert_with(HashMap::new).insert("#ledger".into(), "ledger".into());
+            self.ledger_written = self.ledger.clone();
         }
         if release {
             expression.push_str(", lease_until = :released");

@@ -1,18 +1,19 @@
 //! Where a source stands, read without a lease.
 
 use aws_sdk_dynamodb::types::Select;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use super::letters::DEAD;
-use super::{BACKFILL, CHECKPOINT, Item, Key, Store, integer, number, string};
+use super::{BACKFILL, CHECKPOINT, Item, Key, OWNER_SEPARATOR, Store, integer, ledger, number, string};
 use crate::error::Error;
+use crate::ledger::{Failure, Ledger, Lost};
 use crate::settings::Settings;
 use crate::source::{Kind, Source};
 use crate::state::State;
 
 /// Where a source of a tenant stands.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Overview {
     /// The source's name.
     pub source: &'static str,
@@ -24,6 +25,8 @@ pub struct Overview {
     pub lag_seconds: Option<i64>,
     /// Until when a run holds the lease; `None` where none does.
     pub lease_until: Option<DateTime<Utc>>,
+    /// Where that run is: the function's log stream, or a process of a host.
+    pub lease_holder: Option<String>,
     /// When the checkpoint was last written; `None` where the source has not run.
     pub updated_at: Option<String>,
     /// How many dead letters there are.
@@ -32,8 +35,40 @@ pub struct Overview {
     pub silent_since: Option<DateTime<Utc>>,
     /// How late the latest row of the last days came; `None` where none was late.
     pub late_seconds: Option<i64>,
+    /// When a run last ended well; `None` where none has, or an earlier version wrote the checkpoint.
+    pub succeeded_at: Option<DateTime<Utc>>,
+    /// The last failure of a run, where none has ended well since.
+    pub failure: Option<Failure>,
+    /// What to do about it.
+    pub remedy: Option<String>,
+    /// Lines that Devo has accepted in this hour and the 23 before it, those of backfills included.
+    pub events_last_day: u64,
+    /// Lines that Devo has accepted, by table and hour, for the last three days; not shown.
+    #[serde(skip)]
+    pub ledgers: Vec<Ledger>,
+    /// The last time that Mimecast no longer kept and that was not collected.
+    pub gap: Option<Lost>,
     /// Backfills, by id and range.
     pub backfills: Vec<BackfillOverview>,
+}
+
+impl Overview {
+    /// Why somebody has to look at this source, in a few words; `None` where nobody has. `most`: how far behind it may be.
+    pub fn trouble(&self, most: TimeDelta, now: DateTime<Utc>) -> Option<String> {
+        let limit = most.num_seconds();
+        let since = |at: DateTime<Utc>| (now - at).num_seconds();
+        if let Some(failure) = &self.failure {
+            return Some(format!("failing: {}", failure.error_type));
+        }
+        let written = self.updated_at.as_deref().and_then(|at| DateTime::parse_from_rfc3339(at).ok());
+        let ran = self.succeeded_at.or(written.map(|at| at.to_utc()));
+        match (ran, self.lag_seconds) {
+            (None, _) => Some("has never run".to_owned()),
+            (Some(ran), _) if since(ran) > limit => Some(format!("no run for {} s", since(ran))),
+            (_, Some(lag)) if lag > limit => Some(format!("{lag} s behind")),
+            _ => None,
+        }
+    }
 }
 
 /// Where a backfill stands.
@@ -73,16 +108,26 @@ impl Store {
         let collected_to = collected_to(source, settings, &state);
         let backfills = self.items(&pk, BACKFILL, &format!("{BACKFILL}~")).await?;
         let late = state.windows.late.filter(|late| late.counts(now));
+        let ledgers: Vec<Ledger> = std::iter::once(&live).chain(&backfills).map(ledger).collect();
+        let Ledger { succeeded, failed, gap, .. } = &ledgers[0];
+        let failure = failed.clone().filter(|failed| succeeded.is_none_or(|succeeded| failed.at > succeeded));
         Ok(Overview {
             source: source.name,
             tenant: tenant.to_owned(),
             collected_to,
             lag_seconds: collected_to.map(|instant| (now - instant).num_seconds().max(0)),
             lease_until: lease_until(&live, now),
+            lease_holder: lease_until(&live, now).and_then(|_| lease_holder(&live)),
             updated_at: string(&live, "updated_at"),
             dead_letters: self.count_letters(&pk).await?,
             silent_since: state.gave(),
             late_seconds: late.map(|late| late.seconds),
+            succeeded_at: *succeeded,
+            remedy: failure.as_ref().map(|failure| failure.error_type.advice(source.permission)),
+            failure,
+            gap: *gap,
+            events_last_day: ledgers.iter().map(|ledger| ledger.since(now - TimeDelta::hours(23))).sum(),
+            ledgers,
             backfills: backfills.iter().filter_map(|item| backfill(item, now)).collect(),
         })
     }
@@ -116,6 +161,10 @@ fn state(item: &Item) -> State {
 
 fn lease_until(item: &Item, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     integer(item, "lease_until").and_then(DateTime::from_timestamp_millis).filter(|until| *until > now)
+}
+
+fn lease_holder(item: &Item) -> Option<String> {
+    Some(string(item, "owner")?.split_once(OWNER_SEPARATOR)?.0.to_owned())
 }
 
 fn collected_to(source: &Source, settings: &Settings, state: &State) -> Option<DateTime<Utc>> {

@@ -9,6 +9,7 @@ use mimecast_devo::embedded::{Embedded, TABLE};
 
 use super::lease::{MARKS_PER_ITEM, TRANSACTION_ITEMS};
 use super::*;
+use crate::ledger::Ledger;
 use crate::read::portion::{DeadLetter, Place};
 use crate::state::{Position, Windows};
 
@@ -139,6 +140,8 @@ async fn a_request_that_arrives_again_and_late_does_nothing_more() {
             written: 0,
             commits,
             state: state(""),
+            ledger: Ledger::default(),
+            ledger_written: Ledger::default(),
         };
         let (mut first, mut second) = (late(0), late(1));
         let commit = |token: &str, marked: bool| {
