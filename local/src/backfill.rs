@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::place::{self, Open, Place, PlaceOptions};
 use crate::signals::Signals;
-use crate::{Error, health};
+use crate::{Error, health_line};
 
 /// What a run takes at most: so long is a killed backfill's lease held, about.
 const RUN: Duration = Duration::from_secs(60);
@@ -95,7 +95,7 @@ async fn backfill(options: &Options, open: &Open, tenant: &str, source: &'static
                 let answer = Answer { lag_seconds: None, ..answer };
                 failures = 0;
                 events += answer.events;
-                println!("{}{}", health(&answer, started.elapsed()), position(&answer.checkpoint));
+                println!("{}{}", health_line(&answer, started.elapsed()), position(&answer.checkpoint));
                 if let Some(gap) = answer.gap {
                     println!("{name}: mimecast no longer keeps {} to {}", time(gap.from), time(gap.to));
                 }

@@ -83,7 +83,7 @@ async fn all(place: &Place, depth: Depth) -> Result<Vec<Check>, Error> {
     if place.check_state_file().is_none() && depth != Depth::Offline {
         checks.push(table(place).await?);
     }
-    let collector = place.collector_to_look(settings).await?;
+    let collector = place.collector_in_memory(settings).await?;
     for tenant in &place.tenants {
         let mut found = collector.check(&place.sources, tenant, depth, until).await;
         if place.tenants.len() > 1 {

@@ -24,12 +24,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the environment and, for what is not set there, `file`.
+    /// Reads what the command line says, the environment and a file, as [`lookup`] does.
     ///
     /// # Errors
     /// [`Error::Configuration`] that names each variable or key that is wrong and what it may hold, but no value.
-    pub fn load(file: Option<&Path>) -> Result<Self, Error> {
-        Self::from_lookup(lookup(file)?)
+    pub fn load(file: Option<&Path>, said: &[(&'static str, String)]) -> Result<Self, Error> {
+        let lookup = lookup(file, said)?;
+        Self::from_lookup(lookup)
     }
 
     fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
@@ -85,13 +86,39 @@ fn period(lookup: &impl Fn(&str) -> Option<String>, name: &str) -> Result<Option
     }
 }
 
-/// The variables by name: those of the environment and, for what is not set there, those of `file`. Starts the log.
+/// Where a configuration file is looked for when none is named.
+const USUAL_FILE: &str = "/etc/mimecast-devo/mimecast-devo.toml";
+/// With this before its name a variable is certainly meant for this program.
+const PREFIX: &str = "MIMECAST_DEVO_";
+/// Names so short that any shell may have them for something else: without the prefix they fill only what the file leaves open.
+const SHORT: [&str; 8] = ["TENANT", "PERIOD", "SOURCES", "OVERLAP", "SETTLE", "PAGE_SIZE", "STATE_FILE", "LOG_LEVEL"];
+
+/// The variables by name, and starts the log. What is found first holds: what the command line has `said`, a variable of the
+/// environment with `MIMECAST_DEVO_` before its name, one without, the file. Of short names the file comes before the environment.
 ///
 /// # Errors
 /// As [`Config::load`].
-pub fn lookup(file: Option<&Path>) -> Result<impl Fn(&str) -> Option<String> + use<>, Error> {
-    let file = file.map(read).transpose()?.unwrap_or_default();
-    let lookup = move |name: &str| set(collector::variable(name)).or_else(|| set(file.get(name).cloned()));
+pub fn lookup(
+    file: Option<&Path>,
+    said: &[(&'static str, String)],
+) -> Result<impl Fn(&str) -> Option<String> + use<>, Error> {
+    let usual = Path::new(USUAL_FILE);
+    let file = match file {
+        None if usual.is_file() => read(usual)?,
+        None => BTreeMap::new(),
+        Some(file) => read(file)?,
+    };
+    let said = said.to_vec();
+    let lookup = move |name: &str| {
+        let prefixed = || set(collector::variable(&format!("{PREFIX}{name}")));
+        let plain = || set(collector::variable(name));
+        let filed = || set(file.get(name).cloned());
+        let first = said.iter().find(|(said, _)| *said == name).map(|(_, value)| value.clone()).or_else(prefixed);
+        match SHORT.contains(&name) || name.starts_with("PERIOD_") {
+            true => first.or_else(filed).or_else(plain),
+            false => first.or_else(plain).or_else(filed),
+        }
+    };
     collector::init_logging(&lookup);
     Ok(lookup)
 }
@@ -115,7 +142,7 @@ fn read(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     };
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let values = parse(&text).map_err(wrong)?;
-    let unknown = unknown(values.keys());
+    let unknown = unknown(values.keys(), &text);
     if unknown.is_empty() { Ok(values) } else { Err(wrong(unknown)) }
 }
 
@@ -145,15 +172,17 @@ fn parse_yaml(text: &str) -> Result<BTreeMap<String, String>, String> {
     Ok(values.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
 }
 
-/// Names the keys that nobody reads, each with the known one that it resembles.
-fn unknown<'a>(keys: impl Iterator<Item = &'a String>) -> String {
+/// Names the keys that nobody reads, each with its line in the file and the known one that it resembles.
+fn unknown<'a>(keys: impl Iterator<Item = &'a String>, text: &str) -> String {
     let known = known();
     let unknown = keys.filter(|key| !known.contains(*key)).map(|key| {
+        let begins = |line: &str| line.trim_start().trim_start_matches(['"', '\'']).starts_with(key.as_str());
+        let line = text.lines().position(begins).map(|line| format!("line {}: ", line + 1)).unwrap_or_default();
         let upper = key.to_ascii_uppercase();
         let likeness = |known: &str| strsim::normalized_damerau_levenshtein(known, &upper);
         match known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
-            Some(nearest) if likeness(nearest) > 0.6 => format!("unknown key {key} (did you mean {nearest}?)"),
-            _ => format!("unknown key {key}"),
+            Some(nearest) if likeness(nearest) > 0.6 => format!("{line}unknown key {key} (did you mean {nearest}?)"),
+            _ => format!("{line}unknown key {key}"),
         }
     });
     unknown.collect::<Vec<_>>().join(", ")
@@ -319,7 +348,7 @@ mod tests {
         let path = directory.path().join("c.toml");
         let text = "MIMECAST_SECRET_ID = 'file:m'\nDEVO_URL = 'stdout:'\nPERIOD_VIEW = '7m'\nPAGE_SIZE = 12";
         fs::write(&path, text).unwrap();
-        let config = Config::load(Some(&path)).unwrap();
+        let config = Config::load(Some(&path), &[]).unwrap();
         assert_eq!(config.settings.page_size, Some(12));
         let view = config.sources.iter().find(|(source, _)| source.name == "view").unwrap();
         assert_eq!(view.1, Duration::from_secs(420));
@@ -349,12 +378,13 @@ mod tests {
                         unknown key PERIOD_SEIM (did you mean PERIOD_SIEM?)";
         let mut keys: Vec<String> =
             ["colour", "devo_url", "MIMECAST_SECRETID", "PERIOD_SEIM", "PERIOD_SIEM"].map(str::to_owned).into();
-        assert_eq!(unknown(keys.iter()), expected);
+        assert_eq!(unknown(keys.iter(), ""), expected);
         keys.sort();
         let toml: Vec<String> = keys.iter().map(|key| format!("{key} = \"s3cret\"")).collect();
         let yaml: Vec<String> = keys.iter().map(|key| format!("{key}: s3cret")).collect();
         for message in [file("c.toml", &toml.join("\n")).unwrap_err(), file("c.yml", &yaml.join("\n")).unwrap_err()] {
             assert!(message.contains("MIMECAST_SECRET_ID?") && message.contains("PERIOD_SIEM?"), "{message}");
+            assert!(message.contains("line 1: unknown key") && message.contains("line 4: unknown key"), "{message}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! `dead-letters`: lists what could not be delivered, shows it, and delivers what can be read by now.
+//! `dead-letters`: lists what could not be delivered, shows it, delivers what can be read by now, and deletes it.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use collector::{Letter, Replayed, Source, Status, Store};
+use mimecast::Clock;
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
@@ -16,7 +17,7 @@ use crate::place::{self, Open, Place, PlaceOptions, write_columns};
 /// How long a replay waits for a run that holds the lease.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// List, show and replay what could not be delivered
+/// List, show, replay and delete what could not be delivered
 #[derive(clap::Args)]
 pub struct Options {
     #[command(subcommand)]
@@ -45,6 +46,14 @@ enum Action {
         /// Say only what would come of it
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Delete dead letters for good; what was in them is not delivered any more
+    Delete {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -97,11 +106,12 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
         Action::List { chosen, json } => list(chosen, *json).await,
         Action::Show { chosen } => show(chosen).await,
         Action::Replay { chosen, dry_run } => replay(chosen, *dry_run).await,
+        Action::Delete { chosen, yes } => delete(chosen, *yes).await,
     }
 }
 
 async fn list(chosen: &Chosen, json: bool) -> Result<ExitCode, Error> {
-    let place = Place::find(&chosen.place)?;
+    let place = Place::of_all_sources(&chosen.place)?;
     let mut listed = Vec::new();
     for store in place.look().await? {
         for tenant in &place.tenants {
@@ -133,7 +143,7 @@ async fn list(chosen: &Chosen, json: bool) -> Result<ExitCode, Error> {
 }
 
 async fn show(chosen: &Chosen) -> Result<ExitCode, Error> {
-    let place = Place::find(&chosen.place)?;
+    let place = Place::of_all_sources(&chosen.place)?;
     for store in place.look().await? {
         for tenant in &place.tenants {
             for source in &place.sources {
@@ -150,7 +160,7 @@ async fn show(chosen: &Chosen) -> Result<ExitCode, Error> {
 }
 
 async fn replay(chosen: &Chosen, dry_run: bool) -> Result<ExitCode, Error> {
-    let place = Place::find(&chosen.place)?;
+    let place = Place::of_all_sources(&chosen.place)?;
     let (mut any, mut stays) = (false, false);
     for open in place.open().await? {
         for tenant in &place.tenants {
@@ -170,6 +180,36 @@ async fn replay(chosen: &Chosen, dry_run: bool) -> Result<ExitCode, Error> {
         println!("no such dead letters in {place}");
     }
     Ok(if stays { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn delete(chosen: &Chosen, yes: bool) -> Result<ExitCode, Error> {
+    let place = Place::of_all_sources(&chosen.place)?;
+    let mut found = Vec::new();
+    for store in place.open_stores().await? {
+        for tenant in &place.tenants {
+            for source in &place.sources {
+                let letters = chosen.letters(&store, tenant, source).await?;
+                found.extend((!letters.is_empty()).then(|| (store.clone(), tenant.clone(), *source, letters)));
+            }
+        }
+    }
+    let count: usize = found.iter().map(|(.., letters)| letters.len()).sum();
+    if count == 0 {
+        println!("no such dead letters in {place}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let question = format!("Delete {count} dead letters in {place}? What is in them will not be delivered any more.");
+    if !place::confirmed(&question, yes)? {
+        println!("nothing deleted");
+        return Ok(ExitCode::FAILURE);
+    }
+    for (store, tenant, source, letters) in found {
+        if !store.delete(&tenant, source, &letters, Clock::System.now()).await? {
+            return Err(place::busy(source));
+        }
+        println!("{} (tenant {tenant}): {} dead letters deleted", source.name, letters.len());
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn replay_source(
@@ -195,13 +235,7 @@ async fn replay_source(
             Status::More if dry_run => return Ok(()),
             Status::More => {}
             Status::Busy if started.elapsed() < PATIENCE => sleep(Duration::from_secs(2)).await,
-            Status::Busy => {
-                let text = format!(
-                    "{}: another run holds the lease; try again when `status` says that it is free",
-                    source.name
-                );
-                return Err(Error::InUse(text));
-            }
+            Status::Busy => return Err(place::busy(source)),
         }
     }
 }

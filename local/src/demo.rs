@@ -17,7 +17,7 @@ use tokio::time::{Duration, Instant, sleep};
 use crate::balance::{self, count, write_aligned};
 use crate::signals::Signals;
 use crate::world::{World, WorldOptions};
-use crate::{Error, health};
+use crate::{Error, health_line};
 
 /// The time between two rounds of `--keep`, and how many new events each brings to a source.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut demo = Demo::start(options).await?;
     let events = count(&demo.world.expected) + demo.world.summary.len();
     writeln!(out, "{events} events at a simulated Mimecast, on their way to a simulated Devo:\n")?;
-    demo.pass(|answer, time| writeln!(io::stdout(), "{}", health(answer, time))).await?;
+    demo.pass(|answer, time| writeln!(io::stdout(), "{}", health_line(answer, time))).await?;
     if let Some(mut signals) = signals {
         writeln!(out, "\nNew events every {} s, until Ctrl-C:\n", PAUSE.as_secs())?;
         for round in 1.. {

@@ -8,10 +8,14 @@ mod config;
 mod dead_letters;
 mod demo;
 mod endpoint;
+mod health;
+mod manual;
 mod place;
+mod reset;
 mod signals;
 mod simulate;
 mod status;
+mod tail;
 mod world;
 
 use std::io;
@@ -28,11 +32,15 @@ use mimecast_devo::embedded;
 enum Command {
     Collect(collect::Options),
     Check(check::Options),
-    Backfill(backfill::Options),
     Status(status::Options),
+    Tail(tail::Options),
+    Backfill(backfill::Options),
+    Reset(reset::Options),
     DeadLetters(dead_letters::Options),
     Demo(demo::Options),
     Simulate(simulate::Options),
+    Completions(manual::Completions),
+    Man(manual::Manual),
 }
 
 /// Why a command could not go on. The text is one line and never holds a secret.
@@ -80,9 +88,13 @@ fn main() -> ExitCode {
             Command::Check(options) => check::run(&options).await,
             Command::Backfill(options) => backfill::run(&options).await,
             Command::Status(options) => status::run(&options).await,
+            Command::Tail(options) => tail::run(&options).await,
+            Command::Reset(options) => reset::run(&options).await,
             Command::DeadLetters(options) => dead_letters::run(&options).await,
             Command::Demo(options) => demo::run(&options).await,
             Command::Simulate(options) => simulate::run(&options).await,
+            Command::Completions(options) => manual::completions(&options),
+            Command::Man(options) => manual::manual(&options),
         }
     });
     // A name look-up or a write that hangs must not hold up the end.
@@ -99,7 +111,7 @@ fn failed(error: &Error) -> ExitCode {
 }
 
 /// One line on a run that succeeded.
-fn health(answer: &Answer, time: Duration) -> String {
+fn health_line(answer: &Answer, time: Duration) -> String {
     let status = match answer.status {
         Status::CaughtUp => "caught up",
         Status::More => "more to come",
@@ -142,16 +154,16 @@ mod tests {
             warnings: Vec::new(),
         };
         let time = Duration::from_millis(1234);
-        assert_eq!(health(&answer, time), "audit: caught up, 123 events, lag 62 s, 2 requests, 1.2 s");
+        assert_eq!(health_line(&answer, time), "audit: caught up, 123 events, lag 62 s, 2 requests, 1.2 s");
         answer.status = Status::More;
         answer.rejected = 1;
         answer.unknown_types = [("new".to_owned(), 3)].into();
         answer.lag_seconds = None;
         assert_eq!(
-            health(&answer, time),
+            health_line(&answer, time),
             "audit: more to come, 123 events, 1 rejected, 3 of unknown types, 2 requests, 1.2 s"
         );
         answer.status = Status::Busy;
-        assert_eq!(health(&answer, time), "audit: busy, another run holds the lease");
+        assert_eq!(health_line(&answer, time), "audit: busy, another run holds the lease");
     }
 }

@@ -4,10 +4,10 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use collector::{Collector, Invocation, Secrets, Settings, Source, Store};
 use mimecast::Clock;
 use mimecast_devo::embedded::{self, Embedded, TABLE};
@@ -60,7 +60,7 @@ pub struct Open {
 
 impl Place {
     pub fn find(options: &PlaceOptions) -> Result<Self, Error> {
-        let lookup = config::lookup(options.config.as_deref())?;
+        let lookup = config::lookup(options.config.as_deref(), &[])?;
         let kept = match (options.table.clone(), lookup("STATE_FILE"), lookup("CHECKPOINT_TABLE")) {
             (Some(table), ..) | (None, None, Some(table)) => Kept::Table(table),
             (None, ..) => Kept::File(config::state_file(&lookup)),
@@ -79,6 +79,20 @@ impl Place {
         let knows_its_sources =
             matches!(kept, Kept::File(_)) || !options.sources.is_empty() || lookup("SOURCES").is_some();
         Ok(Self { lookup: Box::new(lookup), kept, tenants, sources, knows_its_sources })
+    }
+
+    /// The same place, of all sources unless some were named: what was left behind by one that is switched off is there too.
+    pub fn of_all_sources(options: &PlaceOptions) -> Result<Self, Error> {
+        let place = Self::find(options)?;
+        Ok(if options.sources.is_empty() { Self { sources: functions::ALL.to_vec(), ..place } } else { place })
+    }
+
+    /// The settings with other values for some variables (`None`: not set).
+    pub fn settings_with(&self, other: &[(&str, Option<String>)]) -> Result<Settings, Error> {
+        Ok(Settings::from_lookup(|name| match other.iter().find(|(known, _)| *known == name) {
+            Some((_, value)) => value.clone(),
+            None => (self.lookup)(name),
+        })?)
     }
 
     /// The settings, as a function or `collect` needs them.
@@ -126,14 +140,12 @@ impl Place {
         })
     }
 
-    /// What can look at Mimecast and Devo by these settings, and would leave no trace.
-    pub async fn collector_to_look(&self, settings: Settings) -> Result<Collector, Error> {
+    /// What works by these settings and leaves no trace in the checkpoints: its own are in memory.
+    pub async fn collector_in_memory(&self, settings: Settings) -> Result<Collector, Error> {
+        let (store, clock) = (Store::new(Embedded::memory()?.client(), TABLE), Clock::System);
         Ok(match &self.kept {
-            Kept::Table(_) => Collector::on_aws(settings).await,
-            Kept::File(_) => {
-                let nowhere = Store::new(Embedded::memory()?.client(), TABLE);
-                Collector::new(settings, nowhere, Secrets::new(None), Clock::System)
-            }
+            Kept::Table(_) => Collector::new(settings, store, Secrets::on_aws().await, clock),
+            Kept::File(_) => Collector::new(settings, store, Secrets::new(None), clock),
         })
     }
 
@@ -164,6 +176,25 @@ impl Place {
         }
     }
 
+    /// The checkpoints to change, without a word to Mimecast or Devo. Nobody else holds a lease in a file that is open here.
+    pub async fn open_stores(&self) -> Result<Vec<Store>, Error> {
+        let file = match &self.kept {
+            Kept::Table(table) => return Ok(vec![Store::on_aws(table).await]),
+            Kept::File(file) => file,
+        };
+        let mut stores = Vec::new();
+        for found in existing(file)? {
+            let store = Store::new(open(&found)?.client(), TABLE).in_file(&found);
+            for source in functions::ALL {
+                for tenant in &self.tenants {
+                    store.release(tenant, source.name).await?;
+                }
+            }
+            stores.push(store);
+        }
+        Ok(stores)
+    }
+
     /// The checkpoints of backfills, to work with.
     pub async fn open_for_backfill(&self) -> Result<Vec<Open>, Error> {
         match &self.kept {
@@ -179,11 +210,7 @@ impl Place {
     }
 
     fn on_file(&self, file: &Path) -> Result<Open, Error> {
-        let embedded = Embedded::open(file).map_err(|error| match error {
-            embedded::Error::InUse { .. } => Error::InUse(format!("{error}: stop that first, it goes on where it was")),
-            error => error.into(),
-        })?;
-        let store = Store::new(embedded.client(), TABLE).in_file(file);
+        let store = Store::new(open(file)?.client(), TABLE).in_file(file);
         let collector = Collector::new(self.settings()?, store.clone(), Secrets::new(None), Clock::System);
         Ok(Open { store, collector, alone: true })
     }
@@ -196,6 +223,18 @@ impl Display for Place {
             Kept::Table(table) => write!(f, "table {table}"),
         }
     }
+}
+
+fn open(file: &Path) -> Result<Embedded, Error> {
+    Embedded::open(file).map_err(|error| match error {
+        embedded::Error::InUse { .. } => Error::InUse(format!("{error}: stop that first, it goes on where it was")),
+        error => error.into(),
+    })
+}
+
+/// That a run holds the lease of a source.
+pub fn busy(source: &Source) -> Error {
+    Error::InUse(format!("{}: another run holds the lease; try again when `status` says that it is free", source.name))
 }
 
 /// The state file and the backfills' beside it, as far as they exist.
@@ -238,10 +277,28 @@ pub fn span(text: &str) -> Result<TimeDelta, String> {
     collector::parse_duration(text).ok_or_else(|| "a whole number and s, m, h or d, like 90s or 2h".to_owned())
 }
 
-/// An instant in RFC 3339: the same one whenever the command is repeated.
+/// An instant in RFC 3339, or the begin of a day in UTC: the same one whenever the command is repeated.
 pub fn border(text: &str) -> Result<DateTime<Utc>, String> {
-    let instant = DateTime::parse_from_rfc3339(text).map(|instant| instant.to_utc());
-    instant.map_err(|_| "a time like 2026-01-31T00:00:00Z".to_owned())
+    let day = || Some(text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0)?.and_utc());
+    let instant = DateTime::parse_from_rfc3339(text).map(|instant| instant.to_utc()).ok();
+    instant.or_else(day).ok_or_else(|| "a time like 2026-01-31T00:00:00Z or a day like 2026-01-31".to_owned())
+}
+
+/// Asks on the terminal, where there is one, whether to go on.
+///
+/// # Errors
+/// [`Error::Configuration`] where nobody can be asked.
+pub fn confirmed(question: &str, yes: bool) -> Result<bool, Error> {
+    if yes {
+        return Ok(true);
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Error::Configuration(format!("{question} Say so with --yes")));
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
 
 /// A text from outside in one line, which moves no cursor.

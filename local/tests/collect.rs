@@ -178,7 +178,10 @@ async fn a_wrong_configuration_is_one_line_and_exit_code_2() {
     let file = world.file("c.toml", "MIMECAST_SECRETID = \"s3cret\"\n");
     let (code, line) = world.refusal(&["--config", file.to_str().unwrap()]);
     assert_eq!(code, 2);
-    assert!(line.ends_with("c.toml: unknown key MIMECAST_SECRETID (did you mean MIMECAST_SECRET_ID?)"), "{line}");
+    assert!(
+        line.ends_with("c.toml: line 1: unknown key MIMECAST_SECRETID (did you mean MIMECAST_SECRET_ID?)"),
+        "{line}"
+    );
     let (code, line) = world.refusal(&["--config", "missing.yaml"]);
     assert!(code == 2 && line.starts_with("missing.yaml: "), "{line}");
 

@@ -8,5 +8,7 @@ mod support;
 
 mod check;
 mod look_after;
+mod service;
 mod status;
+mod upkeep;
 mod world;

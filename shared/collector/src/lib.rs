@@ -16,6 +16,7 @@ mod outbox;
 mod process;
 mod read;
 mod replay;
+mod reset;
 mod run;
 mod seen;
 mod sent;

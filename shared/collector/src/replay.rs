@@ -23,7 +23,7 @@ use crate::read::file::{FeedFiles, Opened};
 use crate::read::portion::{DeadLetter, Portion};
 use crate::read::task::Task;
 use crate::read::time::stamp;
-use crate::run::{LEASE_MARGIN, keep};
+use crate::run::{LEASE_MARGIN, keep, owner};
 use crate::seen::{Mark, Seen, name_hash};
 use crate::source::{Ask, Kind, Source, Stream};
 use crate::state::State;
@@ -106,9 +106,7 @@ impl Collector {
             } else {
                 let now = self.clock.now();
                 let until = now + TIME + LEASE_MARGIN;
-                let Some(lease) =
-                    self.store.acquire(key.clone(), &uuid::Uuid::new_v4().to_string(), now, until).await?
-                else {
+                let Some(lease) = self.store.acquire(key.clone(), &owner(), now, until).await? else {
                     return Ok(Status::Busy);
                 };
                 Some(lease)

@@ -130,7 +130,7 @@ impl Run<'_> {
 }
 
 /// This invocation's own name, and before it, for people, where it runs: a function's log stream, or a process of this host.
-fn owner() -> String {
+pub(crate) fn owner() -> String {
     let place = variable("AWS_LAMBDA_LOG_STREAM_NAME").unwrap_or_else(|| format!("process {}", std::process::id()));
     format!("{place}{OWNER_SEPARATOR}{}", uuid::Uuid::new_v4())
 }

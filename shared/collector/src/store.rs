@@ -42,8 +42,8 @@ type Item = HashMap<String, AttributeValue>;
 /// The checkpoint table.
 #[derive(Clone, Debug)]
 pub struct Store {
-    client: Client,
-    table: String,
+    pub(crate) client: Client,
+    pub(crate) table: String,
     /// The file that the table is in, on a host.
     file: Option<PathBuf>,
 }
@@ -230,7 +230,7 @@ impl Store {
         self.client.update_item().table_name(&self.table).key("pk", text(&key.pk)).key("sk", text(&key.sk))
     }
 
-    fn failed<E, R>(&self, doing: &str, error: SdkError<E, R>) -> Error
+    pub(crate) fn failed<E, R>(&self, doing: &str, error: SdkError<E, R>) -> Error
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
         R: std::fmt::Debug + 'static,

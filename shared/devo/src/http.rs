@@ -116,6 +116,11 @@ impl Http {
         })
     }
 
+    /// Scheme, host and port.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// Puts `network` in the network's place.
     pub fn over(&mut self, network: Arc<dyn Network>) {
         self.network = Some(network);

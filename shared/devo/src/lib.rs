@@ -14,7 +14,7 @@ mod syslog;
 mod tls;
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -24,6 +24,7 @@ use tokio::time::Instant;
 pub use credentials::Credentials;
 pub use error::Error;
 pub use network::Network;
+pub use stdout::ENOUGH;
 
 use crate::{http::Http, relp::Relp, stdout::Stdout, syslog::Syslog, transport::Target};
 
@@ -181,6 +182,19 @@ impl Sink {
     }
 }
 
+impl fmt::Display for Sink {
+    /// Schemes, hosts and ports.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |destination: &Destination| match destination {
+            Destination::Http(http) => http.origin().to_owned(),
+            Destination::Syslog(syslog) => syslog.target().to_string(),
+            Destination::Relp(relp) => relp.target().to_string(),
+            Destination::Stdout(_) => "standard output".to_owned(),
+        };
+        f.write_str(&self.destinations.iter().map(name).collect::<Vec<_>>().join(" and "))
+    }
+}
+
 impl Destination {
     fn open(url: &str, credentials: Option<&Credentials>, options: &Options) -> Result<Self, Error> {
         // The URL is not repeated in errors: people paste whole stream addresses, token included.
@@ -191,7 +205,7 @@ impl Destination {
             "https" | "http" => Http::open(&url, credentials, options).map(Self::Http),
             "tls" | "tcp" => Syslog::open(&url, credentials, options).map(Self::Syslog),
             "relp" | "relp+tls" => Relp::open(&url, credentials, options).map(Self::Relp),
-            "stdout" => Ok(Self::Stdout(Stdout)),
+            "stdout" => Stdout::open(&url).map(Self::Stdout),
             other => Err(Error::Configuration(format!(
                 "devo url: scheme {other} is not supported; use https://<host> (Devo's HTTP stream API), tls://<host>:<port>, \
                  tcp://<host>:<port> (syslog), relp://<host>:<port>, relp+tls://<host>:<port> or stdout:"

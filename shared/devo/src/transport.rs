@@ -1,7 +1,7 @@
 //! Connections for the syslog ways: TCP, and mutual TLS with the Devo secret. What travels on them is for others to say.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -126,6 +126,12 @@ impl Target {
     /// A text that names this target.
     pub fn about(&self, text: &str) -> String {
         format!("{}: {text}", self.shown)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
     }
 }
 

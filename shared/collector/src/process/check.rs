@@ -277,7 +277,7 @@ fn permission_remedy(source: &Source, client: &Client) -> String {
 /// What to do about keys that are not accepted.
 fn keys_remedy(text: &str, client: &Client) -> String {
     let url = client.base_url();
-    if text.contains("418") || text.contains("binding") {
+    if !client.is_v2() && (text.contains("HTTP 418") || text.contains("err_xdk_binding_expired")) {
         return "the binding of the access key has expired: create new keys for the API application, with a user whose authentication \
                 profile has the longest `Authentication TTL`, and put them into the secret"
             .to_owned();

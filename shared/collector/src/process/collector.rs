@@ -74,20 +74,20 @@ impl Collector {
     pub async fn on_aws(settings: Settings) -> Self {
         let config = aws::config().await;
         let store = Store::new(aws_sdk_dynamodb::Client::new(&config), &settings.checkpoint_table);
-        let secrets = Secrets::new(Some(aws_sdk_secretsmanager::Client::new(&config)));
+        let secrets = Secrets::over(&config);
         Self::new(settings, store, secrets, Clock::System)
     }
 
-    /// Whether the default tenant's secrets can be read and fit the settings; asks neither Mimecast nor Devo.
+    /// Whether the default tenant's secrets can be read and fit the settings; asks neither Mimecast nor Devo. Says where events go.
     ///
     /// # Errors
     /// `Configuration`, naming the key or the variable.
-    pub async fn prepare(&self) -> Result<(), Error> {
+    pub async fn prepare(&self) -> Result<String, Error> {
         let account = self.account(&self.settings.tenant, None).await?;
         for warning in account.sink.warnings() {
             tracing::warn!("{warning}");
         }
-        Ok(())
+        Ok(account.sink.to_string())
     }
 
     /// Ends a lease of the default tenant that a killed process has left behind. Only for who knows that nobody holds it.

@@ -1,11 +1,13 @@
 //! Reads a secret's text by its id. What the text means, and how long it is kept, is the caller's business.
 
+use aws_config::SdkConfig;
 use aws_sdk_secretsmanager::Client;
 use aws_sdk_secretsmanager::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use secrecy::SecretString;
 
 use crate::error::Error;
+use crate::process::aws;
 use crate::settings::variable;
 
 /// Where secrets are read from: AWS Secrets Manager, a file or an environment variable.
@@ -18,6 +20,15 @@ impl Secrets {
     /// Reads from AWS through this client; without one only `file:` and `env:` ids can be read.
     pub fn new(aws: Option<Client>) -> Self {
         Self { aws }
+    }
+
+    /// Reads from AWS too, with the SDK's usual credentials and endpoints.
+    pub async fn on_aws() -> Self {
+        Self::over(&aws::config().await)
+    }
+
+    pub(super) fn over(config: &SdkConfig) -> Self {
+        Self::new(Some(Client::new(config)))
     }
 
     /// The text of a secret: `file:<path>`, `env:<name of a variable>`, or a Secrets Manager name or ARN.

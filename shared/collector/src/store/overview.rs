@@ -132,7 +132,7 @@ impl Store {
         })
     }
 
-    pub(super) async fn items(&self, pk: &str, from: &str, to: &str) -> Result<Vec<Item>, Error> {
+    pub(crate) async fn items(&self, pk: &str, from: &str, to: &str) -> Result<Vec<Item>, Error> {
         let items = self.query(pk, from, to).into_paginator().items().send().try_collect();
         items.await.map_err(|error| self.failed("reading the checkpoints", error))
     }
