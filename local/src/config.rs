@@ -199,6 +199,10 @@ fn known() -> BTreeSet<String> {
             _ => None,
         }
     };
+    // For `verify` only.
+    for name in ["DEVO_QUERY_SECRET_ID", "DEVO_QUERY_URL"] {
+        watched(name);
+    }
     // With these two it cannot fail, and a failure would only leave names out.
     Config::from_lookup(watched).ok();
     names.into_inner()

@@ -16,6 +16,7 @@ mod signals;
 mod simulate;
 mod status;
 mod tail;
+mod verify;
 mod world;
 
 use std::io;
@@ -33,6 +34,7 @@ enum Command {
     Collect(collect::Options),
     Check(check::Options),
     Status(status::Options),
+    Verify(verify::Options),
     Tail(tail::Options),
     Backfill(backfill::Options),
     Reset(reset::Options),
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
             Command::Check(options) => check::run(&options).await,
             Command::Backfill(options) => backfill::run(&options).await,
             Command::Status(options) => status::run(&options).await,
+            Command::Verify(options) => verify::run(&options).await,
             Command::Tail(options) => tail::run(&options).await,
             Command::Reset(options) => reset::run(&options).await,
             Command::DeadLetters(options) => dead_letters::run(&options).await,

@@ -87,6 +87,16 @@ impl Place {
         Ok(if options.sources.is_empty() { Self { sources: functions::ALL.to_vec(), ..place } } else { place })
     }
 
+    /// A variable by its name.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        (self.lookup)(name)
+    }
+
+    /// Whether the checkpoints are in a table on AWS.
+    pub fn is_on_aws(&self) -> bool {
+        matches!(self.kept, Kept::Table(_))
+    }
+
     /// The settings with other values for some variables (`None`: not set).
     pub fn settings_with(&self, other: &[(&str, Option<String>)]) -> Result<Settings, Error> {
         Ok(Settings::from_lookup(|name| match other.iter().find(|(known, _)| *known == name) {

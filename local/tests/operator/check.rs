@@ -183,7 +183,7 @@ async fn devo_takes_the_token_for_some_tables_or_for_none() {
 
 #[tokio::test]
 async fn what_devo_says_to_an_empty_request_is_not_believed_without_proof() {
-    // Taken by a Devo that takes them.
+    // Taken by a Devo that takes them, from who has a token.
     let world = World::new().await;
     world.devo.fault(DevoFault::status(200).times(usize::MAX));
     assert_eq!(world.check(&[]).await.code, 0);
@@ -193,6 +193,17 @@ async fn what_devo_says_to_an_empty_request_is_not_believed_without_proof() {
     let (name, _, remedy) = world.failing(1).await;
     assert!(name == "devo" && remedy.contains("--send"), "{remedy}");
     assert_eq!(world.check(&["--send"]).await.code, 0);
+}
+
+#[tokio::test]
+async fn a_devo_that_takes_any_token_proves_nothing() {
+    let world = World::new().await;
+    world.devo.answer_any_token();
+    let (name, detail, _) = world.failing(1).await;
+    assert!(name == "devo" && detail.contains("whatever the token"), "{detail}");
+    let Look { code, failed, .. } = world.check(&["--send"]).await;
+    let (_, remedy) = &failed["devo test event"];
+    assert!(code == 1 && remedy.contains("verify"), "{remedy}");
 }
 
 #[tokio::test]

@@ -11,4 +11,5 @@ mod look_after;
 mod service;
 mod status;
 mod upkeep;
+mod verify;
 mod world;

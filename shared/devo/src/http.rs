@@ -348,7 +348,7 @@ fn segment(name: &str, text: &str) -> Result<String, Error> {
     Ok(text.bytes().map(encoded).collect())
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())

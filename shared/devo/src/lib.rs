@@ -1,12 +1,13 @@
 //! Ways out: delivers lines to Devo and says which of them were accepted.
 //!
-//! One file per way out. What a line holds, how lines are batched and what is remembered of them is the caller's.
+//! One file per way out; `query` asks what has become of what was sent. What a line holds, how lines are batched and what is remembered of them is the caller's.
 
 mod credentials;
 mod error;
 mod http;
 mod line;
 mod network;
+mod query;
 mod relp;
 mod retry;
 mod stdout;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 pub use credentials::Credentials;
 pub use error::Error;
 pub use network::Network;
+pub use query::{Found, Query};
 pub use stdout::ENOUGH;
 
 use crate::{http::Http, relp::Relp, stdout::Stdout, syslog::Syslog, transport::Target};
@@ -158,6 +160,21 @@ impl Sink {
             }
         });
         join_all(probes).await
+    }
+
+    /// Whether a way out takes this line with a token that nobody has: then that it takes one with ours proves nothing.
+    ///
+    /// # Errors
+    /// Those of sending.
+    pub async fn takes_any_token(&self, table: &str, line: &str, until: Instant) -> Result<bool, Error> {
+        for destination in &self.destinations {
+            if let Destination::Http(http) = destination
+                && http.takes_any_token(table, line, until).await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The same ways out with `network` behind those that speak HTTP, for simulations.

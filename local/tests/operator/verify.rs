@@ -1,0 +1,111 @@
+//! `verify`: what Devo has against what was delivered.
+
+use serde_json::{Value, json};
+
+use crate::world::{URL, World, ago, row};
+
+impl World {
+    /// A host that has delivered seven events and may ask Devo.
+    async fn delivered() -> World {
+        let mut world = World::new().await;
+        for n in 0..7 {
+            world.mimecast.push("url", ago(30), row(n, ago(30)).as_str());
+        }
+        assert!(world.run(&["collect", "--once"]).await.status.success());
+        let settings = [
+            ("DEVO_QUERY_SECRET_ID", "env:QUERY".to_owned()),
+            ("QUERY", json!({"token": world.devo.query_token()}).to_string()),
+            ("DEVO_QUERY_URL", world.devo.url()),
+        ];
+        world.settings.extend(settings.map(|(name, value)| (name.to_owned(), value)));
+        world
+    }
+
+    async fn verify(&self, words: &[&str]) -> (i32, Vec<Value>) {
+        let output = self.run(&[&["verify", "--json"], words].concat()).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        let tables = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (output.status.code().unwrap(), tables)
+    }
+}
+
+fn counts(table: &Value) -> [u64; 5] {
+    ["delivered", "found", "missing", "surplus", "not_yet_visible"].map(|name| table[name].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn what_has_arrived_is_proven_and_what_has_not_is_told() {
+    let world = World::delivered().await;
+    let (code, tables) = world.verify(&[]).await;
+    assert_eq!((code, tables.len(), counts(&tables[0])), (0, 1, [7, 7, 0, 0, 0]), "{tables:?}");
+    assert_eq!(tables[0]["table"], URL);
+    assert_eq!(tables[0]["columns"], json!(["eventdate", "date", "n", "rawMessage"]));
+    let output = world.run(&["verify"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\u{2713}  mail.mimecast.ttp.url"), "{text}");
+
+    // Dates and numbers in another form.
+    world.devo.answer_queries_in_text();
+    assert_eq!(counts(&world.verify(&[]).await.1[0]), [7, 7, 0, 0, 0]);
+
+    // Not visible: young, and then for good.
+    world.devo.hide(URL, 3);
+    let (code, tables) = world.verify(&[]).await;
+    assert_eq!((code, counts(&tables[0])), (0, [7, 4, 0, 0, 3]));
+}
+
+#[tokio::test]
+async fn what_is_there_besides_is_surplus() {
+    let world = World::delivered().await;
+    // Somebody else sends there too.
+    let http = reqwest::Client::new();
+    let secret: Value = serde_json::from_str(&world.devo.secret()).unwrap();
+    let (domain, token) = (secret["domain"].as_str().unwrap(), secret["token"].as_str().unwrap());
+    let url = format!("{}/stream/{domain}/token!{token}/other/{URL}", world.devo.url());
+    assert!(http.post(url).body("{}\n{}\n").send().await.unwrap().status().is_success());
+    let (code, tables) = world.verify(&[]).await;
+    assert_eq!((code, counts(&tables[0])), (0, [7, 9, 0, 2, 0]));
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_read_is_not_taken_for_well() {
+    let world = World::delivered().await;
+    world.devo.forbid(URL);
+    let (code, tables) = world.verify(&[]).await;
+    assert_eq!((code, counts(&tables[0])), (1, [7, 0, 7, 0, 0]));
+    assert!(tables[0]["note"].as_str().unwrap().contains("may not read it"), "{tables:?}");
+    let output = world.run(&["verify"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("\u{2717}  mail.mimecast.ttp.url") && text.contains("backfill"), "{text}");
+}
+
+#[tokio::test]
+async fn a_table_that_no_parser_reads_is_named() {
+    let mut world = World::new().await;
+    world.settings.insert("DEVO_TAG".to_owned(), "my.app".to_owned());
+    world.mimecast.push("url", ago(30), row(1, ago(30)).as_str());
+    assert!(world.run(&["collect", "--once"]).await.status.success());
+    world.settings.insert("DEVO_QUERY_SECRET_ID".to_owned(), "env:QUERY".to_owned());
+    world.settings.insert("QUERY".to_owned(), json!({"token": world.devo.query_token()}).to_string());
+    world.settings.insert("DEVO_QUERY_URL".to_owned(), world.devo.url());
+    let (code, tables) = world.verify(&[]).await;
+    assert_eq!((code, &tables[0]["table"]), (0, &json!("my.app.ttp.url")));
+    assert!(tables[0]["note"].as_str().unwrap().contains("no parser"), "{tables:?}");
+}
+
+#[tokio::test]
+async fn who_may_not_ask_is_told_what_to_do() {
+    let mut world = World::delivered().await;
+    world.settings.insert("QUERY".to_owned(), json!({"token": "another"}).to_string());
+    let output = world.run(&["verify"]).await;
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains("401") && !text.contains("another"), "{text}");
+    for (name, value) in [("QUERY", "{}"), ("DEVO_QUERY_SECRET_ID", ""), ("DEVO_QUERY_URL", "http://example.com")] {
+        let mut world = World::delivered().await;
+        world.settings.insert(name.to_owned(), value.to_owned());
+        let output = world.run(&["verify"]).await;
+        assert_eq!(output.status.code(), Some(2), "{name}: {output:?}");
+    }
+    let output = world.run(&["verify", "--from", "80h"]).await;
+    assert_eq!(output.status.code(), Some(2));
+}
