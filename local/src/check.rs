@@ -3,6 +3,7 @@
 //! What is looked at is the collector's business; here is where it looks, and how it is shown.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use collector::{Check, Depth};
@@ -36,6 +37,13 @@ pub struct Options {
     /// One JSON object
     #[arg(long)]
     json: bool,
+}
+
+impl Options {
+    /// Of a configuration file, for people.
+    pub fn of(config: &Path) -> Self {
+        Self { place: PlaceOptions::of(config), offline: false, send: false, json: false }
+    }
 }
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {

@@ -8,8 +8,11 @@ mod config;
 mod dead_letters;
 mod demo;
 mod endpoint;
+mod files;
 mod health;
+mod init;
 mod manual;
+mod migrate;
 mod place;
 mod reset;
 mod signals;
@@ -39,6 +42,8 @@ enum Command {
     Backfill(backfill::Options),
     Reset(reset::Options),
     DeadLetters(dead_letters::Options),
+    Config(init::Options),
+    Migrate(migrate::Options),
     Demo(demo::Options),
     Simulate(simulate::Options),
     Completions(manual::Completions),
@@ -94,6 +99,8 @@ fn main() -> ExitCode {
             Command::Tail(options) => tail::run(&options).await,
             Command::Reset(options) => reset::run(&options).await,
             Command::DeadLetters(options) => dead_letters::run(&options).await,
+            Command::Config(options) => init::run(&options).await,
+            Command::Migrate(options) => migrate::run(&options),
             Command::Demo(options) => demo::run(&options).await,
             Command::Simulate(options) => simulate::run(&options).await,
             Command::Completions(options) => manual::completions(&options),

@@ -32,6 +32,13 @@ pub struct PlaceOptions {
     pub sources: Vec<&'static Source>,
 }
 
+impl PlaceOptions {
+    /// What a configuration file says.
+    pub fn of(config: &Path) -> Self {
+        Self { config: Some(config.to_owned()), table: None, tenants: Vec::new(), sources: Vec::new() }
+    }
+}
+
 /// The checkpoints and whose they are.
 pub struct Place {
     lookup: Lookup,

@@ -9,6 +9,7 @@ mod support;
 mod check;
 mod look_after;
 mod service;
+mod setup;
 mod status;
 mod upkeep;
 mod verify;
