@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use collector::{Answer, ErrorType, Source, Status};
+use indicatif::{ProgressBar, ProgressStyle};
 use mimecast::Clock;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -25,10 +26,12 @@ const SETTLED: TimeDelta = TimeDelta::hours(1);
 
 /// Collect a past range of sources, beside the live run
 #[derive(clap::Args)]
+#[command(after_help = "Example:
+  mimecast-devo backfill --source url --from 2026-01-01 --to 2026-01-08 --config mimecast-devo.toml")]
 pub struct Options {
     #[command(flatten)]
     place: PlaceOptions,
-    /// The first instant: 2026-01-01T00:00:00Z
+    /// The first instant: 2026-01-01T00:00:00Z, or a day, 2026-01-01
     #[arg(long, value_name = "TIME", value_parser = place::border)]
     from: DateTime<Utc>,
     /// The first instant after the range, at least an hour ago
@@ -83,6 +86,7 @@ async fn backfill(options: &Options, open: &Open, tenant: &str, source: &'static
         open.store.release(tenant, name).await?;
     }
     let (mut events, mut failures) = (0, 0);
+    let progress = Progress::start(options, name);
     loop {
         let started = Instant::now();
         match open.collector.invoke(source, &event, Some(started + RUN)).await {
@@ -95,7 +99,9 @@ async fn backfill(options: &Options, open: &Open, tenant: &str, source: &'static
                 let answer = Answer { lag_seconds: None, ..answer };
                 failures = 0;
                 events += answer.events;
-                println!("{}{}", health_line(&answer, started.elapsed()), position(&answer.checkpoint));
+                progress.at(position(&answer.checkpoint), events);
+                let position = position(&answer.checkpoint).map(|at| format!(", collected to {}", time(at)));
+                progress.say(&format!("{}{}", health_line(&answer, started.elapsed()), position.unwrap_or_default()));
                 if let Some(gap) = answer.gap {
                     println!("{name}: mimecast no longer keeps {} to {}", time(gap.from), time(gap.to));
                 }
@@ -125,6 +131,37 @@ fn may_pass(error: ErrorType) -> bool {
 }
 
 /// How far the range has been collected, where the source has such a point.
-fn position(checkpoint: &Value) -> String {
-    checkpoint["windows"]["closed_to"].as_str().map(|at| format!(", collected to {at}")).unwrap_or_default()
+fn position(checkpoint: &Value) -> Option<DateTime<Utc>> {
+    checkpoint["windows"]["closed_to"].as_str()?.parse().ok()
+}
+
+/// A bar on a terminal's standard error, with rate and time left; elsewhere nothing.
+struct Progress {
+    bar: ProgressBar,
+    from: DateTime<Utc>,
+}
+
+impl Progress {
+    fn start(options: &Options, name: &str) -> Self {
+        let seconds = u64::try_from((options.to - options.from).num_seconds()).unwrap_or_default();
+        let bar = ProgressBar::new(seconds);
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {bar:30} {percent}% {msg}, {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_secs(1));
+        Self { bar, from: options.from }
+    }
+
+    fn at(&self, position: Option<DateTime<Utc>>, events: u64) {
+        let done = position.map(|at| (at - self.from).num_seconds());
+        self.bar.set_position(done.and_then(|done| u64::try_from(done).ok()).unwrap_or_default());
+        let seconds = self.bar.elapsed().as_secs_f64().max(0.001);
+        self.bar.set_message(format!("{events} events, {:.0} a second", events as f64 / seconds));
+    }
+
+    /// A line on standard output, which the bar does not run through.
+    fn say(&self, line: &str) {
+        self.bar.suspend(|| println!("{line}"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::balance::{self, count, write_aligned};
+use crate::health::{self, Health};
 use crate::signals::Signals;
 use crate::world::{World, WorldOptions};
 use crate::{Error, health_line};
@@ -31,6 +33,9 @@ pub struct Options {
     /// Go on with new events every few seconds, until Ctrl-C
     #[arg(long)]
     keep: bool,
+    /// With --keep: show a page for people on this loopback address, like 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = health::loopback, requires = "keep")]
+    page: Option<SocketAddr>,
     #[command(flatten)]
     world: WorldOptions,
 }
@@ -75,6 +80,7 @@ struct Demo {
     tallies: BTreeMap<&'static str, Tally>,
     time: Duration,
     failed: bool,
+    health: Arc<Health>,
     _secrets: [NamedTempFile; 2],
 }
 
@@ -120,7 +126,14 @@ impl Demo {
         })?;
         let store = Store::new(Embedded::memory()?.client(), TABLE);
         let collector = Arc::new(Collector::new(settings, store, Secrets::new(None), Clock::System));
-        Ok(Self { world, collector, tallies: BTreeMap::new(), time: Duration::ZERO, failed: false, _secrets: secrets })
+        let health = Arc::new(Health::new(Clock::System));
+        health.expect(&functions::ALL.map(|source| (source, PAUSE)));
+        if let Some(address) = options.page {
+            health.serve(address).await?;
+            println!("http://{address}\n");
+        }
+        let (tallies, time) = (BTreeMap::new(), Duration::ZERO);
+        Ok(Self { world, collector, tallies, time, failed: false, health, _secrets: secrets })
     }
 
     /// Runs all sources at once until each has caught up; `done` hears of every run.
@@ -133,6 +146,7 @@ impl Demo {
         }
         while let Some(ended) = runs.join_next().await {
             let (source, outcome, time) = ended?;
+            self.health.record(source, PAUSE, &outcome);
             let answer = match outcome {
                 Ok(answer) => answer,
                 Err((error, tenant)) => {
