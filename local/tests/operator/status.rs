@@ -93,7 +93,7 @@ async fn it_can_be_watched() {
     let file = std::fs::File::create(&log).unwrap();
     let mut watch = world.command(&["status", "--watch"]).stdout(file).spawn().unwrap();
     world.until("a third look", || std::fs::read_to_string(&log).unwrap().matches("tenant ").count() >= 3).await;
-    signal(&watch, "INT");
+    signal(&watch, "TERM");
     watch.wait().unwrap();
     // Not on a terminal: no character moves the cursor.
     assert!(!std::fs::read_to_string(&log).unwrap().contains('\u{1b}'));
