@@ -3,6 +3,8 @@
 //! `AWS_ENDPOINT_URL` and the like are the AWS SDK's own. Whether `MIMECAST_REGION` exists depends on the kind of keys and is
 //! for the `mimecast` crate to say; what a URL's credentials are, for `devo`.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use chrono::TimeDelta;
@@ -95,11 +97,17 @@ impl Settings {
     }
 
     /// Reads the variables that `lookup` gives by name. A blank one counts as unset; white space around a value is dropped.
+    /// `SETTINGS` has more of them in one: `OVERLAP=30m; LOG_LEVEL=debug`.
     ///
     /// # Errors
     /// [`Error::Configuration`] that names the variable and what it may hold. Values are not repeated: people paste secrets
     /// into the wrong variable.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let known = RefCell::new(BTreeSet::new());
+        let lookup = |name: &str| {
+            known.borrow_mut().insert(name.to_owned());
+            lookup(name)
+        };
         let get = |name: &str| set(&lookup, name);
         let checked = |name: &str, allowed: &str, fits: fn(&str) -> bool| match get(name) {
             Some(value) if !fits(&value) => Err(bad(name, allowed)),
@@ -138,7 +146,7 @@ impl Settings {
             }
         }
 
-        Ok(Self {
+        let settings = Self {
             mimecast_secret_id,
             mimecast_region: get("MIMECAST_REGION"),
             mimecast_base_url: checked(
@@ -180,7 +188,18 @@ impl Settings {
                 Some("on") => true,
                 Some(_) => return Err(bad("DEVO_OWN_LOGS", "off or on")),
             },
-        })
+        };
+        // All names have been asked for by now.
+        let more = get("SETTINGS").unwrap_or_default();
+        match more.split(';').map(str::trim).find(|one| {
+            let name = one.split_once('=').map_or("", |(name, _)| name.trim());
+            !one.is_empty() && !known.borrow().contains(name)
+        }) {
+            Some(_) => {
+                Err(bad("SETTINGS", "<variable>=<value> with semicolons between them, of variables that there are"))
+            }
+            None => Ok(settings),
+        }
     }
 
     /// The default tenant of `lookup`, also where other settings are wrong: for messages.
@@ -254,9 +273,12 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// A variable's value, blank ones left out.
+/// A variable's value, or else the one that `SETTINGS` has for it; blank ones left out.
 pub(crate) fn set(lookup: &impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
-    lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    let filled = |value: &str| Some(value.trim().to_owned()).filter(|value| !value.is_empty());
+    let of_it =
+        |one: &str| one.split_once('=').filter(|(key, _)| key.trim() == name).and_then(|(_, value)| filled(value));
+    lookup(name).and_then(|value| filled(&value)).or_else(|| lookup("SETTINGS")?.split(';').find_map(of_it))
 }
 
 /// `LOG_LEVEL`, else the level set in Lambda's own logging controls, else info.
