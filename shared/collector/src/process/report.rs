@@ -18,7 +18,7 @@ use crate::source::Source;
 /// How Devo knows this collector.
 const NAME: &str = "mimecast-devo";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Seconds without anything new that are worth a metric.
+/// Seconds without anything new that are worth telling.
 const SILENCE: u64 = 3600;
 
 /// One invocation, over.
@@ -33,57 +33,66 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// One line of embedded metrics, by source and tenant and by tenant alone.
+    /// One line of embedded metrics: of the source the lag alone, which is told by each run that succeeds, and of the tenant what its
+    /// alarms and the dashboard show. All other figures stand in the line, for Logs Insights.
     ///
-    /// A count of nothing is left out: CloudWatch charges for each metric by the hours in which it is told.
+    /// CloudWatch charges for each metric by the hours in which it is told. So a count of nothing is left out, and what one source
+    /// alone would tell of is a figure, not a metric.
     pub fn metrics(&self, namespace: &str, now: DateTime<Utc>) -> String {
         let counts = self.counts;
-        let counted = [
+        let failed = u64::from(self.outcome.is_err());
+        let of_the_tenant = [
+            ("Failures", "Count", if self.backfill { 0 } else { failed }),
+            ("BackfillFailures", "Count", if self.backfill { failed } else { 0 }),
             ("Events", "Count", counts.events),
-            ("Bytes", "Bytes", counts.bytes),
-            ("Duplicates", "Count", counts.duplicates),
             ("Rejected", "Count", counts.rejected),
-            ("Requests", "Count", counts.calls.requests()),
             ("RateLimitWaits", "Count", counts.calls.rate_limit_waits()),
-            ("Batches", "Count", counts.batches),
             ("DevoRefusals", "Count", counts.refusals),
             ("GapSeconds", "Seconds", self.gap_seconds()),
             ("LateSeconds", "Seconds", counts.late_seconds),
-            ("Warnings", "Count", counts.warnings.len() as u64),
-            ("SilentSeconds", "Seconds", self.silent_seconds(now)),
         ];
-        let mut metrics: Vec<(&str, &str, Value)> =
-            counted.into_iter().filter(|(.., n)| *n > 0).map(|(name, unit, n)| (name, unit, n.into())).collect();
-        metrics.push(("RunSeconds", "Seconds", self.took.as_secs_f64().into()));
-        if self.outcome.is_err() {
-            metrics.push((if self.backfill { "BackfillFailures" } else { "Failures" }, "Count", 1.into()));
-        }
-        // A backfill says nothing about how current a source is.
-        if let (false, Ok(answer)) = (self.backfill, self.outcome) {
-            if answer.status != Status::Busy {
-                metrics.push(("Success", "Count", 1.into()));
-            }
-            metrics.extend(answer.lag_seconds.map(|lag| ("LagSeconds", "Seconds", lag.into())));
-        }
-        let names: Vec<_> = metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
+        let figures = [
+            ("Bytes", counts.bytes),
+            ("Duplicates", counts.duplicates),
+            ("Requests", counts.calls.requests()),
+            ("Batches", counts.batches),
+            ("Warnings", counts.warnings.len() as u64),
+            ("SilentSeconds", self.silent_seconds(now)),
+        ];
         let mut line = json!({
-            "_aws": {
-                "Timestamp": now.timestamp_millis(),
-                "CloudWatchMetrics": [{
-                    "Namespace": namespace,
-                    "Dimensions": [["source", "tenant"], ["tenant"]],
-                    "Metrics": names,
-                }],
-            },
             "source": self.source.name,
             "tenant": self.tenant,
             "backfill": self.backfill,
             "outcome": self.said(),
+            "RunSeconds": self.took.as_secs_f64(),
         });
-        for (name, _, value) in metrics {
-            line[name] = value;
+        let mut directives = Vec::new();
+        if let Some(lag) = self.lag_seconds() {
+            line["LagSeconds"] = lag.into();
+            directives.push(directive(
+                namespace,
+                json!([["source", "tenant"], ["tenant"]]),
+                &[("LagSeconds", "Seconds")],
+            ));
         }
+        let told: Vec<_> =
+            of_the_tenant.iter().filter(|(.., n)| *n > 0).map(|(name, unit, _)| (*name, *unit)).collect();
+        if !told.is_empty() {
+            directives.push(directive(namespace, json!([["tenant"]]), &told));
+        }
+        for (name, value) in
+            of_the_tenant.map(|(name, _, n)| (name, n)).into_iter().chain(figures).filter(|(_, n)| *n > 0)
+        {
+            line[name] = value.into();
+        }
+        line["_aws"] = json!({"Timestamp": now.timestamp_millis(), "CloudWatchMetrics": directives});
         line.to_string()
+    }
+
+    /// How far a run that succeeded has left its source behind: not at all where there is no time. A backfill says nothing about it.
+    fn lag_seconds(&self) -> Option<i64> {
+        let answer = self.outcome.ok().filter(|answer| !self.backfill && answer.status != Status::Busy)?;
+        Some(answer.lag_seconds.unwrap_or_default())
     }
 
     /// Lines for Devo, each with its table: that this source has run and how it went, and what it has delivered.
@@ -144,6 +153,12 @@ impl Report<'_> {
         let seconds = self.counts.gap.map_or(0, |gap| (gap.to - gap.from).num_seconds());
         u64::try_from(seconds).unwrap_or_default()
     }
+}
+
+/// What CloudWatch is to make of a line: these metrics, for each of these sets of dimensions.
+fn directive(namespace: &str, dimensions: Value, metrics: &[(&str, &str)]) -> Value {
+    let metrics: Vec<_> = metrics.iter().map(|(name, unit)| json!({"Name": name, "Unit": unit})).collect();
+    json!({"Namespace": namespace, "Dimensions": dimensions, "Metrics": metrics})
 }
 
 fn summary(answer: &Answer) -> String {
