@@ -12,7 +12,6 @@ import argparse
 import json
 import logging
 import os
-import re
 import sys
 
 from samtranslator.translator.transform import transform
@@ -48,8 +47,7 @@ def unrolled(section):
 
 
 def replaced(value, variable, by):
-    """`value` with a loop's variable replaced where AWS does so: in `Ref` and `Fn::Sub`. CodeUri and
-    BuildMethod's Binary are for SAM alone, which has done with them."""
+    """`value` with a loop's variable replaced where AWS does so: in `Ref` and `Fn::Sub`. In CodeUri and Binary it is for SAM."""
     if isinstance(value, list):
         return [replaced(of, variable, by) for of in value]
     if not isinstance(value, dict):
@@ -68,7 +66,7 @@ def substituted(text, variables=()):
     """`Fn::Sub`, or the text where nothing in it is left to substitute."""
     if variables:
         return {"Fn::Sub": [text, variables]}
-    return {"Fn::Sub": text} if re.search(r"\$\{[^!]", text) else text
+    return {"Fn::Sub": text} if "${" in text else text
 
 
 def listed(value):

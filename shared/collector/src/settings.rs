@@ -190,16 +190,13 @@ impl Settings {
             },
         };
         // All names have been asked for by now.
-        let more = get("SETTINGS").unwrap_or_default();
-        match more.split(';').map(str::trim).find(|one| {
-            let name = one.split_once('=').map_or("", |(name, _)| name.trim());
-            !one.is_empty() && !known.borrow().contains(name)
-        }) {
-            Some(_) => {
-                Err(bad("SETTINGS", "<variable>=<value> with semicolons between them, of variables that there are"))
-            }
-            None => Ok(settings),
+        if get("SETTINGS").is_some_and(|more| !are_settings(&more, &known.borrow())) {
+            return Err(bad(
+                "SETTINGS",
+                "<variable>=<value> with semicolons between them, of variables that there are",
+            ));
         }
+        Ok(settings)
     }
 
     /// The default tenant of `lookup`, also where other settings are wrong: for messages.
@@ -332,6 +329,12 @@ fn parse_types(list: &str, known: &[&'static str]) -> Option<Vec<&'static str>> 
         }
     }
     (!types.is_empty()).then_some(types)
+}
+
+/// Whether a text sets nothing but known variables.
+fn are_settings(text: &str, known: &BTreeSet<String>) -> bool {
+    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| part.split_once('=')).all(|part| part.is_some_and(|(name, _)| known.contains(name.trim())))
 }
 
 /// Catches the secret's JSON where its id belongs, and a misspelt `{tenant}`.

@@ -40,24 +40,24 @@ impl Report<'_> {
     /// alone would tell of is a figure, not a metric.
     pub fn metrics(&self, namespace: &str, now: DateTime<Utc>) -> String {
         let counts = self.counts;
-        let failed = u64::from(self.outcome.is_err());
-        let of_the_tenant = [
-            ("Failures", "Count", if self.backfill { 0 } else { failed }),
-            ("BackfillFailures", "Count", if self.backfill { failed } else { 0 }),
-            ("Events", "Count", counts.events),
-            ("Rejected", "Count", counts.rejected),
-            ("RateLimitWaits", "Count", counts.calls.rate_limit_waits()),
-            ("DevoRefusals", "Count", counts.refusals),
-            ("GapSeconds", "Seconds", self.gap_seconds()),
-            ("LateSeconds", "Seconds", counts.late_seconds),
-        ];
-        let figures = [
-            ("Bytes", counts.bytes),
-            ("Duplicates", counts.duplicates),
-            ("Requests", counts.calls.requests()),
-            ("Batches", counts.batches),
-            ("Warnings", counts.warnings.len() as u64),
-            ("SilentSeconds", self.silent_seconds(now)),
+        let [failed, backfill_failed] =
+            [false, true].map(|of| self.outcome.is_err() && self.backfill == of).map(u64::from);
+        // With a unit where it is a metric.
+        let counted = [
+            ("Failures", failed, Some("Count")),
+            ("BackfillFailures", backfill_failed, Some("Count")),
+            ("Events", counts.events, Some("Count")),
+            ("Rejected", counts.rejected, Some("Count")),
+            ("RateLimitWaits", counts.calls.rate_limit_waits(), Some("Count")),
+            ("DevoRefusals", counts.refusals, Some("Count")),
+            ("GapSeconds", self.gap_seconds(), Some("Seconds")),
+            ("LateSeconds", counts.late_seconds, Some("Seconds")),
+            ("Bytes", counts.bytes, None),
+            ("Duplicates", counts.duplicates, None),
+            ("Requests", counts.calls.requests(), None),
+            ("Batches", counts.batches, None),
+            ("Warnings", counts.warnings.len() as u64, None),
+            ("SilentSeconds", self.silent_seconds(now), None),
         ];
         let mut line = json!({
             "source": self.source.name,
@@ -66,24 +66,21 @@ impl Report<'_> {
             "outcome": self.said(),
             "RunSeconds": self.took.as_secs_f64(),
         });
+        let directive =
+            |dimensions, metrics| json!({"Namespace": namespace, "Dimensions": dimensions, "Metrics": metrics});
         let mut directives = Vec::new();
         if let Some(lag) = self.lag_seconds() {
             line["LagSeconds"] = lag.into();
-            directives.push(directive(
-                namespace,
-                json!([["source", "tenant"], ["tenant"]]),
-                &[("LagSeconds", "Seconds")],
-            ));
+            let metric = vec![json!({"Name": "LagSeconds", "Unit": "Seconds"})];
+            directives.push(directive(json!([["source", "tenant"], ["tenant"]]), metric));
         }
-        let told: Vec<_> =
-            of_the_tenant.iter().filter(|(.., n)| *n > 0).map(|(name, unit, _)| (*name, *unit)).collect();
-        if !told.is_empty() {
-            directives.push(directive(namespace, json!([["tenant"]]), &told));
+        let mut of_the_tenant = Vec::new();
+        for (name, number, unit) in counted.into_iter().filter(|(_, number, _)| *number > 0) {
+            line[name] = number.into();
+            of_the_tenant.extend(unit.map(|unit| json!({"Name": name, "Unit": unit})));
         }
-        for (name, value) in
-            of_the_tenant.map(|(name, _, n)| (name, n)).into_iter().chain(figures).filter(|(_, n)| *n > 0)
-        {
-            line[name] = value.into();
+        if !of_the_tenant.is_empty() {
+            directives.push(directive(json!([["tenant"]]), of_the_tenant));
         }
         line["_aws"] = json!({"Timestamp": now.timestamp_millis(), "CloudWatchMetrics": directives});
         line.to_string()
@@ -153,12 +150,6 @@ impl Report<'_> {
         let seconds = self.counts.gap.map_or(0, |gap| (gap.to - gap.from).num_seconds());
         u64::try_from(seconds).unwrap_or_default()
     }
-}
-
-/// What CloudWatch is to make of a line: these metrics, for each of these sets of dimensions.
-fn directive(namespace: &str, dimensions: Value, metrics: &[(&str, &str)]) -> Value {
-    let metrics: Vec<_> = metrics.iter().map(|(name, unit)| json!({"Name": name, "Unit": unit})).collect();
-    json!({"Namespace": namespace, "Dimensions": dimensions, "Metrics": metrics})
 }
 
 fn summary(answer: &Answer) -> String {
