@@ -21,8 +21,9 @@ READ = {source: OVERLAP[source] + MINUTES[source] for source in EVENTS} | dict.f
 MEMORY, CPU_MB, REMOTE, AWS = 256, 1769, 0.2, 0.01
 # Bytes of an event, and the part of them that gzip leaves on the way to Devo.
 LINE, GZIP = 800, 1 / 5
-# Metrics of a source that are told in nearly every hour; of a tenant the same. Cold starts of a function in a day.
-METRICS, COLD = 9, 12
+# Metrics that are told in nearly every hour: of each source LagSeconds, of the tenant that, Events and LateSeconds. Cold starts of a
+# function in a day.
+METRICS, COLD = len(EVENTS) + 3, 12
 
 
 def measured(lines):
@@ -80,8 +81,11 @@ def bill(used):
         "DynamoDB: stored, with point-in-time recovery": used["stored GB"] * (0.25 + 0.20),
         "Secrets Manager": 2 * 0.40 + 2 * len(EVENTS) * COLD * DAYS * 0.05 / 10_000,
         "CloudWatch: logs": used["log GB"] * 0.50,
-        "CloudWatch: metrics": METRICS * (len(EVENTS) + 1) * 0.30,
-        "CloudWatch: alarms": 18 * 0.10,
+        # At most one for each run and for each secret read: DynamoDB keeps a table's key for five minutes.
+        "KMS: requests with AWS's own keys": (used["runs"] + 2 * len(EVENTS) * COLD * DAYS) * 0.03 / 10_000,
+        "CloudWatch: metrics": METRICS * 0.30,
+        # One of each source, six of the tenant, one of the stack.
+        "CloudWatch: alarms": (len(EVENTS) + 7) * 0.10,
         "CloudWatch: dashboard": 3.00,
         "Data to Devo": used["out GB"] * 0.09,
     }

@@ -4,6 +4,7 @@
 //! for the `mimecast` crate to say; what a URL's credentials are, for `devo`.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use chrono::TimeDelta;
@@ -96,11 +97,17 @@ impl Settings {
     }
 
     /// Reads the variables that `lookup` gives by name. A blank one counts as unset; white space around a value is dropped.
+    /// `SETTINGS` has more of them in one: `OVERLAP=30m; LOG_LEVEL=debug`.
     ///
     /// # Errors
     /// [`Error::Configuration`] that names each variable that is wrong and what it may hold. Values are not repeated: people paste secrets
     /// into the wrong variable.
     pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
+        let known = RefCell::new(BTreeSet::new());
+        let lookup = |name: &str| {
+            known.borrow_mut().insert(name.to_owned());
+            lookup(name)
+        };
         let get = |name: &str| set(&lookup, name);
         let checked = |name: &str, allowed: &str, fits: fn(&str) -> bool| match get(name) {
             Some(value) if !fits(&value) => Err(bad(name, allowed)),
@@ -197,6 +204,11 @@ impl Settings {
             ),
             own_logs: problems.one_of("DEVO_OWN_LOGS", get("DEVO_OWN_LOGS"), [("off", false), ("on", true)]),
         };
+        // All names have been asked for by now.
+        if get("SETTINGS").is_some_and(|more| !are_settings(&more, &known.borrow())) {
+            problems
+                .add(bad("SETTINGS", "<variable>=<value> with semicolons between them, of variables that there are"));
+        }
         problems.none().map(|()| settings)
     }
 
@@ -307,9 +319,12 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// A variable's value, blank ones left out.
+/// A variable's value, or else the one that `SETTINGS` has for it; blank ones left out.
 pub(crate) fn set(lookup: &impl Fn(&str) -> Option<String>, name: &str) -> Option<String> {
-    lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    let filled = |value: &str| Some(value.trim().to_owned()).filter(|value| !value.is_empty());
+    let of_it =
+        |one: &str| one.split_once('=').filter(|(key, _)| key.trim() == name).and_then(|(_, value)| filled(value));
+    lookup(name).and_then(|value| filled(&value)).or_else(|| lookup("SETTINGS")?.split(';').find_map(of_it))
 }
 
 /// `LOG_LEVEL`, else the level set in Lambda's own logging controls, else info.
@@ -363,6 +378,12 @@ fn parse_types(list: &str, known: &[&'static str]) -> Option<Vec<&'static str>> 
         }
     }
     (!types.is_empty()).then_some(types)
+}
+
+/// Whether a text sets nothing but known variables.
+fn are_settings(text: &str, known: &BTreeSet<String>) -> bool {
+    let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| part.split_once('=')).all(|part| part.is_some_and(|(name, _)| known.contains(name.trim())))
 }
 
 /// Catches the secret's JSON where its id belongs, and a misspelt `{tenant}`.

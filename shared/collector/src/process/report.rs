@@ -18,7 +18,7 @@ use crate::source::Source;
 /// How Devo knows this collector.
 const NAME: &str = "mimecast-devo";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Seconds without anything new that are worth a metric.
+/// Seconds without anything new that are worth telling.
 const SILENCE: u64 = 3600;
 
 /// One invocation, over.
@@ -33,57 +33,63 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// One line of embedded metrics, by source and tenant and by tenant alone.
+    /// One line of embedded metrics: of the source the lag alone, which is told by each run that succeeds, and of the tenant what its
+    /// alarms and the dashboard show. All other figures stand in the line, for Logs Insights.
     ///
-    /// A count of nothing is left out: CloudWatch charges for each metric by the hours in which it is told.
+    /// CloudWatch charges for each metric by the hours in which it is told. So a count of nothing is left out, and what one source
+    /// alone would tell of is a figure, not a metric.
     pub fn metrics(&self, namespace: &str, now: DateTime<Utc>) -> String {
         let counts = self.counts;
+        let [failed, backfill_failed] =
+            [false, true].map(|of| self.outcome.is_err() && self.backfill == of).map(u64::from);
+        // With a unit where it is a metric.
         let counted = [
-            ("Events", "Count", counts.events),
-            ("Bytes", "Bytes", counts.bytes),
-            ("Duplicates", "Count", counts.duplicates),
-            ("Rejected", "Count", counts.rejected),
-            ("Requests", "Count", counts.calls.requests()),
-            ("RateLimitWaits", "Count", counts.calls.rate_limit_waits()),
-            ("Batches", "Count", counts.batches),
-            ("DevoRefusals", "Count", counts.refusals),
-            ("GapSeconds", "Seconds", self.gap_seconds()),
-            ("LateSeconds", "Seconds", counts.late_seconds),
-            ("Warnings", "Count", counts.warnings.len() as u64),
-            ("SilentSeconds", "Seconds", self.silent_seconds(now)),
+            ("Failures", failed, Some("Count")),
+            ("BackfillFailures", backfill_failed, Some("Count")),
+            ("Events", counts.events, Some("Count")),
+            ("Rejected", counts.rejected, Some("Count")),
+            ("RateLimitWaits", counts.calls.rate_limit_waits(), Some("Count")),
+            ("DevoRefusals", counts.refusals, Some("Count")),
+            ("GapSeconds", self.gap_seconds(), Some("Seconds")),
+            ("LateSeconds", counts.late_seconds, Some("Seconds")),
+            ("Bytes", counts.bytes, None),
+            ("Duplicates", counts.duplicates, None),
+            ("Requests", counts.calls.requests(), None),
+            ("Batches", counts.batches, None),
+            ("Warnings", counts.warnings.len() as u64, None),
+            ("SilentSeconds", self.silent_seconds(now), None),
         ];
-        let mut metrics: Vec<(&str, &str, Value)> =
-            counted.into_iter().filter(|(.., n)| *n > 0).map(|(name, unit, n)| (name, unit, n.into())).collect();
-        metrics.push(("RunSeconds", "Seconds", self.took.as_secs_f64().into()));
-        if self.outcome.is_err() {
-            metrics.push((if self.backfill { "BackfillFailures" } else { "Failures" }, "Count", 1.into()));
-        }
-        // A backfill says nothing about how current a source is.
-        if let (false, Ok(answer)) = (self.backfill, self.outcome) {
-            if answer.status != Status::Busy {
-                metrics.push(("Success", "Count", 1.into()));
-            }
-            metrics.extend(answer.lag_seconds.map(|lag| ("LagSeconds", "Seconds", lag.into())));
-        }
-        let names: Vec<_> = metrics.iter().map(|(name, unit, _)| json!({"Name": name, "Unit": unit})).collect();
         let mut line = json!({
-            "_aws": {
-                "Timestamp": now.timestamp_millis(),
-                "CloudWatchMetrics": [{
-                    "Namespace": namespace,
-                    "Dimensions": [["source", "tenant"], ["tenant"]],
-                    "Metrics": names,
-                }],
-            },
             "source": self.source.name,
             "tenant": self.tenant,
             "backfill": self.backfill,
             "outcome": self.said(),
+            "RunSeconds": self.took.as_secs_f64(),
         });
-        for (name, _, value) in metrics {
-            line[name] = value;
+        let directive =
+            |dimensions, metrics| json!({"Namespace": namespace, "Dimensions": dimensions, "Metrics": metrics});
+        let mut directives = Vec::new();
+        if let Some(lag) = self.lag_seconds() {
+            line["LagSeconds"] = lag.into();
+            let metric = vec![json!({"Name": "LagSeconds", "Unit": "Seconds"})];
+            directives.push(directive(json!([["source", "tenant"], ["tenant"]]), metric));
         }
+        let mut of_the_tenant = Vec::new();
+        for (name, number, unit) in counted.into_iter().filter(|(_, number, _)| *number > 0) {
+            line[name] = number.into();
+            of_the_tenant.extend(unit.map(|unit| json!({"Name": name, "Unit": unit})));
+        }
+        if !of_the_tenant.is_empty() {
+            directives.push(directive(json!([["tenant"]]), of_the_tenant));
+        }
+        line["_aws"] = json!({"Timestamp": now.timestamp_millis(), "CloudWatchMetrics": directives});
         line.to_string()
+    }
+
+    /// How far a run that succeeded has left its source behind: not at all where there is no time. A backfill says nothing about it.
+    fn lag_seconds(&self) -> Option<i64> {
+        let answer = self.outcome.ok().filter(|answer| !self.backfill && answer.status != Status::Busy)?;
+        Some(answer.lag_seconds.unwrap_or_default())
     }
 
     /// Lines for Devo, each with its table: that this source has run and how it went, and what it has delivered.

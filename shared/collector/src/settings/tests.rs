@@ -223,6 +223,21 @@ fn the_devo_secret_may_carry_the_url() {
 }
 
 #[test]
+fn one_variable_may_hold_more_of_them() {
+    let more = |text| read(&[("SETTINGS", text), ("OVERLAP", "5m")]);
+    let settings = more("PAGE_SIZE=7; SIEM_TYPES = av,internal email protect ;LOG_LEVEL=debug;").unwrap();
+    assert_eq!((settings.page_size, settings.log_level), (Some(7), Level::DEBUG));
+    assert_eq!(settings.siem_types, ["av", "internal email protect"]);
+    // What is set by itself wins.
+    assert_eq!(more("OVERLAP=9m").unwrap().overlap, Some(TimeDelta::minutes(5)));
+    assert!(more("PAGE_SIZE=none").unwrap_err().contains("PAGE_SIZE must be"));
+    for wrong in ["OVERLP=9m", "PAGE_SIZE", "=7", "PAGE_SIZE=7, SETTLE=9s; x"] {
+        let error = more(wrong).unwrap_err();
+        assert!(error.contains("SETTINGS must be") || error.contains("PAGE_SIZE must be"), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn the_log_level_is_ours_then_lambda_s_then_info() {
     let level = |ours, lambda| read(&[("LOG_LEVEL", ours), ("AWS_LAMBDA_LOG_LEVEL", lambda)]).unwrap().log_level;
     assert_eq!(level("WARN", "TRACE"), Level::WARN);

@@ -46,36 +46,53 @@ fn report<'a>(outcome: Result<&'a Answer, &'a Error>, counts: &'a Counts) -> Rep
     Report { source: &SOURCE, tenant: "acme", backfill: false, outcome, counts, began: at(-2), took }
 }
 
-/// What CloudWatch would make of a line: the metrics with their units, by name.
-fn metrics(line: &str) -> BTreeMap<String, (String, f64)> {
+/// What CloudWatch would make of a line: the metrics with their units, by name; that of the source first, then those of the tenant.
+fn metrics(line: &str) -> [BTreeMap<String, (String, f64)>; 2] {
     let line: Value = serde_json::from_str(line).unwrap();
-    let directive = &line["_aws"]["CloudWatchMetrics"][0];
-    assert_eq!(directive["Dimensions"], json!([["source", "tenant"], ["tenant"]]));
     assert_eq!((&line["source"], &line["tenant"]), (&json!("audit"), &json!("acme")));
-    let metric = |metric: &Value| {
-        let name = metric["Name"].as_str().unwrap();
-        (name.to_owned(), (metric["Unit"].as_str().unwrap().to_owned(), line[name].as_f64().unwrap()))
-    };
-    directive["Metrics"].as_array().unwrap().iter().map(metric).collect()
+    let mut found = [BTreeMap::new(), BTreeMap::new()];
+    for directive in line["_aws"]["CloudWatchMetrics"].as_array().unwrap() {
+        for metric in directive["Metrics"].as_array().unwrap() {
+            let name = metric["Name"].as_str().unwrap();
+            let told = (metric["Unit"].as_str().unwrap().to_owned(), line[name].as_f64().unwrap());
+            for dimensions in directive["Dimensions"].as_array().unwrap() {
+                let of = usize::from(*dimensions == json!(["tenant"]));
+                assert!(of == 1 || *dimensions == json!(["source", "tenant"]), "{dimensions}");
+                found[of].insert(name.to_owned(), told.clone());
+            }
+        }
+    }
+    found
 }
 
-fn names(metrics: &BTreeMap<String, (String, f64)>) -> String {
-    metrics.keys().map(String::as_str).collect::<Vec<_>>().join(" ")
+/// The names of the source's metrics and of the tenant's.
+fn names(line: &str) -> [String; 2] {
+    metrics(line).map(|told| told.keys().map(String::as_str).collect::<Vec<_>>().join(" "))
 }
 
 #[test]
-fn a_quiet_success_costs_few_metrics() {
-    let (answer, counts) = (answer(Status::CaughtUp), counts());
+fn a_quiet_success_costs_two_metrics_and_an_event_one_more() {
+    let (answer, counts, none) = (answer(Status::CaughtUp), counts(), Counts::default());
     let line = report(Ok(&answer), &counts).metrics("My/Space", at(0));
-    let told = metrics(&line);
-    assert_eq!(names(&told), "Batches Bytes Events LagSeconds RunSeconds Success");
-    assert_eq!(told["Bytes"], ("Bytes".to_owned(), 120.0));
-    assert_eq!(told["LagSeconds"], ("Seconds".to_owned(), 62.0));
-    assert_eq!(told["RunSeconds"], ("Seconds".to_owned(), 1.5));
+    assert_eq!(names(&report(Ok(&answer), &none).metrics("N", at(0))), ["LagSeconds", "LagSeconds"]);
+    assert_eq!(names(&line), ["LagSeconds", "Events LagSeconds"]);
+    let [source, tenant] = metrics(&line);
+    assert_eq!(source["LagSeconds"], ("Seconds".to_owned(), 62.0));
+    assert_eq!(tenant["Events"], ("Count".to_owned(), 3.0));
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["_aws"]["Timestamp"], 1_800_000_000_000_i64);
     assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Namespace"], "My/Space");
-    assert_eq!(line["outcome"], "caught_up");
+    // Figures cost nothing.
+    assert_eq!((&line["outcome"], &line["RunSeconds"]), (&json!("caught_up"), &json!(1.5)));
+    assert_eq!((&line["Bytes"], &line["Batches"]), (&json!(120), &json!(1)));
+    assert_eq!(line["Duplicates"], Value::Null);
+}
+
+#[test]
+fn a_source_without_time_has_no_lag_and_is_alive() {
+    let (answer, none) = (Answer { lag_seconds: None, ..answer(Status::CaughtUp) }, Counts::default());
+    let [source, _] = metrics(&report(Ok(&answer), &none).metrics("N", at(0)));
+    assert_eq!(source["LagSeconds"].1, 0.0);
 }
 
 #[test]
@@ -84,39 +101,35 @@ fn what_went_wrong_on_the_way_is_told() {
     let warnings = vec!["a file is missing".to_owned()];
     let counts = Counts { rejected: 2, duplicates: 5, refusals: 4, gap, late_seconds: 540, warnings, ..counts() };
     let more = Answer { silent_since: Some(at(-3700)), ..answer(Status::More) };
-    let told = metrics(&report(Ok(&more), &counts).metrics("N", at(0)));
-    assert_eq!(
-        names(&told),
-        "Batches Bytes DevoRefusals Duplicates Events GapSeconds LagSeconds LateSeconds Rejected RunSeconds SilentSeconds \
-         Success Warnings"
-    );
-    assert_eq!(told["SilentSeconds"], ("Seconds".to_owned(), 3700.0));
+    let line = report(Ok(&more), &counts).metrics("N", at(0));
+    assert_eq!(names(&line)[1], "DevoRefusals Events GapSeconds LagSeconds LateSeconds Rejected");
+    let [_, told] = metrics(&line);
     assert_eq!(told["LateSeconds"], ("Seconds".to_owned(), 540.0));
     assert_eq!(told["GapSeconds"].1, 3600.0);
     assert_eq!((told["Rejected"].1, told["DevoRefusals"].1), (2.0, 4.0));
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["SilentSeconds"], &line["Warnings"], &line["Duplicates"]), (&json!(3700), &json!(1), &json!(5)));
 }
 
 #[test]
 fn neither_a_failure_nor_a_busy_run_is_a_success() {
     let (error, none) = (Error::Configuration("no".into()), Counts::default());
     let failed = report(Err(&error), &none).metrics("N", at(0));
-    assert_eq!(names(&metrics(&failed)), "Failures RunSeconds");
+    assert_eq!(names(&failed), ["", "Failures"]);
     assert!(failed.contains(r#""outcome":"Configuration""#), "{failed}");
     let busy = Answer { lag_seconds: None, ..answer(Status::Busy) };
-    assert_eq!(names(&metrics(&report(Ok(&busy), &none).metrics("N", at(0)))), "RunSeconds");
+    assert_eq!(names(&report(Ok(&busy), &none).metrics("N", at(0))), ["", ""]);
     let backfill = Report { backfill: true, ..report(Err(&error), &none) };
-    assert_eq!(names(&metrics(&backfill.metrics("N", at(0)))), "BackfillFailures RunSeconds");
+    assert_eq!(names(&backfill.metrics("N", at(0))), ["", "BackfillFailures"]);
     // What was delivered before a failure was delivered.
-    let told = metrics(&report(Err(&error), &counts()).metrics("N", at(0)));
-    assert_eq!(names(&told), "Batches Bytes Events Failures RunSeconds");
+    assert_eq!(names(&report(Err(&error), &counts()).metrics("N", at(0))), ["", "Events Failures"]);
 }
 
 #[test]
 fn a_backfill_is_no_sign_of_life() {
     let (answer, counts) = (answer(Status::CaughtUp), counts());
     let report = Report { backfill: true, ..report(Ok(&answer), &counts) };
-    assert_eq!(names(&metrics(&report.metrics("N", at(0)))), "Batches Bytes Events RunSeconds");
-    assert!(report.own_logs(at(0))[0].1.starts_with(br#"{"#));
+    assert_eq!(names(&report.metrics("N", at(0))), ["", "Events"]);
     let line: Value = serde_json::from_slice(&report.own_logs(at(0))[0].1).unwrap();
     assert_eq!(line["module_name"], "backfill");
 }
