@@ -15,12 +15,15 @@ use tokio::time::{Instant, sleep};
 
 use crate::place::{self, Open, Place, PlaceOptions};
 use crate::signals::Signals;
+use crate::stack::Execution;
 use crate::{Error, health_line};
 
 /// What a run takes at most: so long is a killed backfill's lease held, about.
 const RUN: Duration = Duration::from_secs(60);
 /// Failures in a row that another try may mend, before the source is given up.
 const TRIES: u32 = 5;
+/// Between two looks at an execution on AWS.
+const LOOK_AGAIN: Duration = Duration::from_secs(3);
 /// What is newer is still being written.
 const SETTLED: TimeDelta = TimeDelta::hours(1);
 
@@ -44,7 +47,7 @@ pub struct Options {
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
-    let place = Place::find(&options.place)?;
+    let place = Place::find(&options.place).await?;
     if options.place.sources.is_empty() {
         return Err(Error::Configuration("--source is needed, once or several times".to_owned()));
     }
@@ -53,7 +56,8 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
         return Err(Error::Configuration(text.to_owned()));
     }
     tokio::select! {
-        outcome = all(options, &place) => outcome,
+        outcome = all(options, &place), if place.stack.is_none() => outcome,
+        outcome = by_state_machine(options, &place), if place.stack.is_some() => outcome,
         () = signals.next() => {
             println!("stopped: the same command goes on from here");
             Ok(ExitCode::from(130))
@@ -67,6 +71,44 @@ async fn all(options: &Options, place: &Place) -> Result<ExitCode, Error> {
         for tenant in &place.tenants {
             for source in &place.sources {
                 failed |= !backfill(options, &open, tenant, source).await?;
+            }
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// On AWS the stack's state machine does it, and goes on when this command is stopped. Here it is started and followed.
+async fn by_state_machine(options: &Options, place: &Place) -> Result<ExitCode, Error> {
+    let Some(stack) = &place.stack else { return Ok(ExitCode::FAILURE) };
+    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    let mut executions = Vec::new();
+    for tenant in &place.tenants {
+        for source in &place.sources {
+            let mut input = json!({
+                "source": source.name, "tenant": tenant, "from": time(options.from), "to": time(options.to),
+            });
+            if let Some(id) = &options.id {
+                input["id"] = json!(id);
+            }
+            let arn = stack.start_backfill(&input).await?;
+            println!("{} (tenant {tenant}): {arn}", source.name);
+            executions.push((source.name, tenant, arn));
+        }
+    }
+    let mut failed = false;
+    for (source, tenant, arn) in executions {
+        loop {
+            match stack.execution(&arn).await? {
+                Execution::Running => sleep(LOOK_AGAIN).await,
+                Execution::Succeeded(output) => {
+                    println!("{source} (tenant {tenant}): finished, {output}");
+                    break;
+                }
+                Execution::Failed(text) => {
+                    failed = true;
+                    eprintln!("error: {source} (tenant {tenant}): {}", place::plain(&text));
+                    break;
+                }
             }
         }
     }

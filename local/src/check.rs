@@ -7,12 +7,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use collector::{Check, Depth};
+use futures_util::future::join_all;
 use mimecast::Clock;
 use serde_json::json;
 use tokio::time::{Duration, Instant};
 
 use crate::Error;
 use crate::place::{Place, PlaceOptions, plain};
+use crate::stack::Stack;
 
 /// How long all of it may take.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -24,7 +26,8 @@ const CONFIGURATION: [&str; 3] = ["settings", "mimecast secret", "devo secret"];
 #[command(after_help = "Examples:
   mimecast-devo check --config mimecast-devo.toml
   mimecast-devo check --config mimecast-devo.toml --source siem --send
-  mimecast-devo check --config mimecast-devo.toml --offline --json")]
+  mimecast-devo check --config mimecast-devo.toml --offline --json
+  mimecast-devo check --stack mimecast-devo")]
 pub struct Options {
     #[command(flatten)]
     place: PlaceOptions,
@@ -47,7 +50,7 @@ impl Options {
 }
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
-    let place = Place::find(&options.place)?;
+    let place = Place::find(&options.place).await?;
     let depth = match (options.offline, options.send) {
         (true, _) => Depth::Offline,
         (false, false) => Depth::Online,
@@ -71,6 +74,9 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
 
 async fn all(place: &Place, depth: Depth) -> Result<Vec<Check>, Error> {
     let mut checks = Vec::new();
+    if let (Some(stack), false) = (&place.stack, depth == Depth::Offline) {
+        return of_stack(place, stack).await;
+    }
     match place.check_state_file() {
         None => {}
         Some(Ok(detail)) => checks.push(Check::passed("state file", detail)),
@@ -98,6 +104,45 @@ async fn all(place: &Place, depth: Depth) -> Result<Vec<Check>, Error> {
             found.iter_mut().for_each(|check| check.name = format!("{tenant}: {}", check.name));
         }
         checks.extend(found);
+    }
+    Ok(checks)
+}
+
+/// The functions check themselves, so that network, role and secrets are those of Lambda; here is what they cannot know.
+async fn of_stack(place: &Place, stack: &Stack) -> Result<Vec<Check>, Error> {
+    let mut checks = Vec::new();
+    let alarms = stack.alarms().await?;
+    let silent: Vec<&str> = alarms.iter().filter(|(_, told)| !told).map(|(name, _)| name.as_str()).collect();
+    checks.push(match (alarms.len(), silent.len()) {
+        (0, _) => Check::failed("alarms", "there are none", "deploy the stack with Alarms=yes"),
+        (all, 0) => Check::passed("alarms", format!("all {all} tell somebody")),
+        (all, _) => Check::failed(
+            "alarms",
+            format!("{} of {all} tell nobody, such as {}", silent.len(), silent[0]),
+            "deploy the stack with AlarmTopicArn, the ARN of an SNS topic that somebody reads",
+        ),
+    });
+    let event = |tenant: &str| json!({"check": true, "tenant": tenant});
+    for tenant in &place.tenants {
+        let event = event(tenant);
+        let asked = place.sources.iter().map(|source| async { (source.name, stack.invoke(source, &event).await) });
+        for (source, answer) in join_all(asked).await {
+            match answer {
+                Ok(answer) if answer["checks"].is_array() => {
+                    let found: Vec<Check> = serde_json::from_value(answer["checks"].clone()).map_err(io::Error::other)?;
+                    checks.extend(found.into_iter().map(|check| Check { name: format!("{source}: {}", check.name), ..check }));
+                }
+                Ok(answer) => {
+                    let text = answer["errorMessage"].as_str().unwrap_or("it does not know the event").to_owned();
+                    checks.push(Check::failed(format!("{source}: function"), text, "see its log; deploy the newest version"));
+                }
+                Err(error) => checks.push(Check::failed(
+                    format!("{source}: function"),
+                    error.to_string(),
+                    "check the stack's name and that your AWS credentials may invoke its functions (lambda:InvokeFunction)",
+                )),
+            }
+        }
     }
     Ok(checks)
 }

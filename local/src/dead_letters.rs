@@ -111,7 +111,7 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
 }
 
 async fn list(chosen: &Chosen, json: bool) -> Result<ExitCode, Error> {
-    let place = Place::of_all_sources(&chosen.place)?;
+    let place = Place::of_all_sources(&chosen.place).await?;
     let mut listed = Vec::new();
     for store in place.look().await? {
         for tenant in &place.tenants {
@@ -143,7 +143,7 @@ async fn list(chosen: &Chosen, json: bool) -> Result<ExitCode, Error> {
 }
 
 async fn show(chosen: &Chosen) -> Result<ExitCode, Error> {
-    let place = Place::of_all_sources(&chosen.place)?;
+    let place = Place::of_all_sources(&chosen.place).await?;
     for store in place.look().await? {
         for tenant in &place.tenants {
             for source in &place.sources {
@@ -160,7 +160,7 @@ async fn show(chosen: &Chosen) -> Result<ExitCode, Error> {
 }
 
 async fn replay(chosen: &Chosen, dry_run: bool) -> Result<ExitCode, Error> {
-    let place = Place::of_all_sources(&chosen.place)?;
+    let place = Place::of_all_sources(&chosen.place).await?;
     let (mut any, mut stays) = (false, false);
     for open in place.open().await? {
         for tenant in &place.tenants {
@@ -183,7 +183,7 @@ async fn replay(chosen: &Chosen, dry_run: bool) -> Result<ExitCode, Error> {
 }
 
 async fn delete(chosen: &Chosen, yes: bool) -> Result<ExitCode, Error> {
-    let place = Place::of_all_sources(&chosen.place)?;
+    let place = Place::of_all_sources(&chosen.place).await?;
     let mut found = Vec::new();
     for store in place.open_stores().await? {
         for tenant in &place.tenants {

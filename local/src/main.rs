@@ -17,6 +17,7 @@ mod place;
 mod reset;
 mod signals;
 mod simulate;
+mod stack;
 mod status;
 mod tail;
 mod verify;

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::Error;
 use crate::config;
+use crate::stack::Stack;
 
 #[derive(clap::Args)]
 pub struct PlaceOptions {
@@ -24,6 +25,9 @@ pub struct PlaceOptions {
     /// The checkpoint table on AWS; without it the state file, unless only a table is set in the variables
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
+    /// The stack on AWS, whose functions' own settings and table are taken
+    #[arg(long, value_name = "NAME", conflicts_with = "table")]
+    stack: Option<String>,
     /// A tenant, once or several times; else TENANT
     #[arg(long = "tenant", value_name = "NAME")]
     tenants: Vec<String>,
@@ -35,7 +39,7 @@ pub struct PlaceOptions {
 impl PlaceOptions {
     /// What a configuration file says.
     pub fn of(config: &Path) -> Self {
-        Self { config: Some(config.to_owned()), table: None, tenants: Vec::new(), sources: Vec::new() }
+        Self { config: Some(config.to_owned()), table: None, stack: None, tenants: Vec::new(), sources: Vec::new() }
     }
 }
 
@@ -43,6 +47,8 @@ impl PlaceOptions {
 pub struct Place {
     lookup: Lookup,
     kept: Kept,
+    /// Where a stack was named.
+    pub stack: Option<Stack>,
     pub tenants: Vec<String>,
     pub sources: Vec<&'static Source>,
     /// Which sources are collected here is known, and not only which there may be.
@@ -66,9 +72,17 @@ pub struct Open {
 }
 
 impl Place {
-    pub fn find(options: &PlaceOptions) -> Result<Self, Error> {
-        let lookup = config::lookup(options.config.as_deref(), &[])?;
-        let kept = match (options.table.clone(), lookup("STATE_FILE"), lookup("CHECKPOINT_TABLE")) {
+    pub async fn find(options: &PlaceOptions) -> Result<Self, Error> {
+        let own = config::lookup(options.config.as_deref(), &[])?;
+        let stack = match &options.stack {
+            Some(name) => Some(Stack::find(name).await?),
+            None => None,
+        };
+        let variables = stack.as_ref().map(|stack| stack.variables.clone()).unwrap_or_default();
+        // Of a stack its functions' variables hold, whatever this shell has.
+        let lookup = move |name: &str| variables.get(name).cloned().or_else(|| own(name));
+        let file = lookup("STATE_FILE").filter(|_| stack.is_none());
+        let kept = match (options.table.clone(), file, lookup("CHECKPOINT_TABLE")) {
             (Some(table), ..) | (None, None, Some(table)) => Kept::Table(table),
             (None, ..) => Kept::File(config::state_file(&lookup)),
         };
@@ -85,12 +99,12 @@ impl Place {
         };
         let knows_its_sources =
             matches!(kept, Kept::File(_)) || !options.sources.is_empty() || lookup("SOURCES").is_some();
-        Ok(Self { lookup: Box::new(lookup), kept, tenants, sources, knows_its_sources })
+        Ok(Self { lookup: Box::new(lookup), kept, stack, tenants, sources, knows_its_sources })
     }
 
     /// The same place, of all sources unless some were named: what was left behind by one that is switched off is there too.
-    pub fn of_all_sources(options: &PlaceOptions) -> Result<Self, Error> {
-        let place = Self::find(options)?;
+    pub async fn of_all_sources(options: &PlaceOptions) -> Result<Self, Error> {
+        let place = Self::find(options).await?;
         Ok(if options.sources.is_empty() { Self { sources: functions::ALL.to_vec(), ..place } } else { place })
     }
 

@@ -33,7 +33,7 @@ pub struct Options {
 }
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
-    let mut place = Place::find(&options.place)?;
+    let mut place = Place::find(&options.place).await?;
     place.sources = vec![options.name];
     let (now, source) = (Clock::System.now(), options.name);
     if options.to.is_some_and(|to| to > now) {

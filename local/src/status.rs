@@ -40,7 +40,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 const CLEAR: &str = "\u{1b}[H\u{1b}[J";
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
-    let place = Place::find(&options.place)?;
+    let place = Place::find(&options.place).await?;
     loop {
         let now = Clock::System.now();
         let found = overviews(&place, now).await?;

@@ -41,7 +41,7 @@ pub struct Options {
 }
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
-    let place = Place::find(&options.place)?;
+    let place = Place::find(&options.place).await?;
     let now = Clock::System.now();
     if options.from >= options.to.unwrap_or(now) {
         return Err(Error::Configuration("--from must be before --to, and in the past".to_owned()));

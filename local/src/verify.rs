@@ -72,7 +72,7 @@ struct Table {
 type Hours = BTreeMap<DateTime<Utc>, u64>;
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
-    let place = Place::of_all_sources(&options.place)?;
+    let place = Place::of_all_sources(&options.place).await?;
     let now = Clock::System.now();
     let hour = |at: DateTime<Utc>| at.duration_trunc(TimeDelta::hours(1)).unwrap_or(at);
     let (from, to) = (hour(options.from), options.to.map_or(now, hour));

@@ -286,6 +286,41 @@ def watched(aws, namespace):
     shown(f"{len(published)} metrics of two tenants, {len(alarms)} alarms, a dashboard of {len(widgets)} widgets")
 
 
+def operator(aws):
+    """What an operator asks of a stack by its name alone: nothing is set but AWS's own variables."""
+    program = os.readlink(f"/proc/{os.getppid()}/exe")
+    environment = aws.environment | {"AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def ask(*words):
+        ended = subprocess.run([program, *words, "--stack", STACK], env=environment, capture_output=True, text=True)
+        return ended.returncode, ended.stdout, ended.stderr
+
+    code, out, err = ask("check", "--json")
+    check(out, f"check: {err}")
+    checks = json.loads(out)["checks"]
+    failed = [found["name"] for found in checks if not found["ok"]]
+    # Nobody has named a topic here.
+    check(code == 1 and failed == ["alarms"], f"check: {code} {[found for found in checks if not found['ok']]} {err}")
+    for source in SOURCES:
+        names = {found["name"] for found in checks if found["name"].startswith(f"{source}: ")}
+        check({f"{source}: {source}", f"{source}: checkpoints", f"{source}: devo"} <= names, f"check of {source}: {names}")
+    shown(f"check --stack: {len(checks)} things by {len(SOURCES)} functions' own roles, and alarms that tell nobody")
+
+    code, out, err = ask("status", "--json")
+    told = {overview["source"]: overview for overview in map(json.loads, out.splitlines())}
+    check(set(told) == set(SOURCES), f"status: {code} {out} {err}")
+    check(all(overview["events_last_day"] > 0 for overview in told.values()), f"status: {out}")
+    shown("status --stack: where each source stands")
+
+    code, out, err = ask("backfill", "--source", "audit", "--from", day(10), "--to", day(9))
+    check(code == 0 and "finished" in out, f"backfill: {code} {out} {err}")
+    shown("backfill --stack: the state machine, started and followed")
+
+
+def day(ago):
+    return time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400 * ago))
+
+
 def successor(aws, template, outputs):
     """A stack by CloudFormation alone, from a template without transforms, that goes on with the table of the first one."""
     stack, packaged = f"{STACK}-successor", f"{aws.log.parent}/packaged.yaml"
@@ -336,6 +371,7 @@ def main(template):
         wait_for("new events at Devo", complete, 240)
         shown("new events: at Devo with the next runs")
         watched(aws, outputs["MetricsNamespace"])
+        operator(aws)
         invokers(aws, outputs["BackfillArn"])
         check(not recorder.refused, f"AWS has refused: {recorder.refused}")
         for fact in privileges.compare(allowed, recorder.calls):

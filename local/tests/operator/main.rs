@@ -10,6 +10,7 @@ mod check;
 mod look_after;
 mod service;
 mod setup;
+mod stack;
 mod status;
 mod upkeep;
 mod verify;

@@ -17,8 +17,8 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use tokio::time::Duration;
 
-/// What the AWS SDK finds in the environment.
-pub(crate) async fn config() -> SdkConfig {
+/// What the AWS SDK finds in the environment, over the HTTPS that all clients share.
+pub async fn config() -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
         .operation_attempt_timeout(Duration::from_secs(5))

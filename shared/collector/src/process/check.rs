@@ -8,7 +8,7 @@ use devo::{Batch, Sink};
 use futures_util::future::join_all;
 use mimecast::Client;
 use secrecy::SecretString;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorType};
@@ -36,7 +36,7 @@ pub enum Depth {
 }
 
 /// One thing that has been looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     /// What.
     pub name: String,
