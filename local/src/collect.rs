@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use collector::{Answer, Collector, Secrets, Source, Status, Store};
+use collector::{Collector, Secrets, Source, Status, Store};
 use mimecast::Clock;
 use mimecast_devo::embedded::{Embedded, TABLE};
 use serde_json::json;
@@ -244,7 +244,7 @@ async fn run_once(
     health.record(source, period, &outcome);
     match outcome {
         Ok(answer) => {
-            say(&answer, started);
+            tracing::info!("{}", health_line(&answer, started.elapsed()));
             Some(Ok(answer.status))
         }
         Err((error, _)) if nobody_reads(&error) => None,
@@ -253,10 +253,6 @@ async fn run_once(
             Some(Err(()))
         }
     }
-}
-
-fn say(answer: &Answer, started: Instant) {
-    tracing::info!("{}", health_line(answer, started.elapsed()));
 }
 
 /// Whether the reader of `stdout:` has gone.

@@ -9,6 +9,7 @@ MIMECAST = ["-p", "mimecast", "--lib"]
 SYSLOG = ["-p", "devo", "--test", "syslog"]
 DEVO = ["-p", "devo", "--lib"]
 FUNCTIONS = ["-p", "functions", "--test", "end_to_end"]
+OPERATOR = ["-p", "mimecast-devo", "--test", "operator"]
 SIMULATION = ["-p", "simulation", "--test", "slice"]
 
 STORE = "shared/collector/src/store.rs"
@@ -31,6 +32,10 @@ ANSWERS = "shared/collector/src/read/stream/answers.rs"
 FILE = "shared/collector/src/read/file.rs"
 HTTPS = "shared/https/src/lib.rs"
 TRANSPORT = "shared/devo/src/transport.rs"
+PROBE = "shared/devo/src/http/probe.rs"
+HEALTH = "local/src/health.rs"
+VERIFY = "local/src/verify.rs"
+RESET = "shared/collector/src/reset.rs"
 WAY_SYSLOG = "shared/devo/src/syslog.rs"
 SEARCH = "shared/devo/src/http/search.rs"
 LISTING = "shared/mimecast/src/listing.rs"
@@ -131,4 +136,15 @@ MUTATIONS = [
      COLLECTOR, "sent::tests::an_item_holds_it"),
     ("the texts beside a dead letter are bounded", LETTERS, "const TEXT: usize = 2_000;", "const TEXT: usize = 200_000;",
      COLLECTOR, "store::tests::a_dead_letter_with_long_texts_is_kept_too"),
+    ("a Devo that takes any token proves nothing", PROBE, "match to_stranger == status {", "match to_stranger == status && is_of_token {",
+     OPERATOR, "check::a_devo_that_takes_any_token_proves_nothing"),
+    ("what Devo has accepted is counted", DELIVER, "accepted(&table.name, count.saturating_sub(refused), now);",
+     "accepted(&table.name, count.saturating_sub(refused).min(1), now);", OPERATOR,
+     "verify::what_has_arrived_is_proven_and_what_has_not_is_told"),
+    ("who knows nothing is not healthy", HEALTH, 'Some("has not run yet".to_owned())', "None",
+     OPERATOR, "service::it_is_healthy_only_when_it_knows_that_all_is_well"),
+    ("a table that cannot be read is not well", VERIFY, "delivered, missing: delivered,", "delivered,", OPERATOR,
+     "verify::a_table_that_cannot_be_read_is_not_taken_for_well"),
+    ("a reset forgets what is to be delivered again", RESET, "self.forget(tenant, source, &from).await?;", "let _ = &from;",
+     OPERATOR, "upkeep::a_reset_delivers_again_what_came_since_and_says_so_before"),
 ]
