@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::place::{self, Open, Place, PlaceOptions};
 use crate::signals::Signals;
-use crate::stack::Execution;
+use crate::stack::{Execution, Stack};
 use crate::{Error, health_line};
 
 /// What a run takes at most: so long is a killed backfill's lease held, about.
@@ -55,9 +55,14 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
         let text = "--to must be an hour ago or earlier: what is newer is for the live run to collect";
         return Err(Error::Configuration(text.to_owned()));
     }
+    let work = async {
+        match &place.stack {
+            Some(stack) => by_state_machine(options, &place, stack).await,
+            None => all(options, &place).await,
+        }
+    };
     tokio::select! {
-        outcome = all(options, &place), if place.stack.is_none() => outcome,
-        outcome = by_state_machine(options, &place), if place.stack.is_some() => outcome,
+        outcome = work => outcome,
         () = signals.next() => {
             println!("stopped: the same command goes on from here");
             Ok(ExitCode::from(130))
@@ -78,8 +83,7 @@ async fn all(options: &Options, place: &Place) -> Result<ExitCode, Error> {
 }
 
 /// On AWS the stack's state machine does it, and goes on when this command is stopped. Here it is started and followed.
-async fn by_state_machine(options: &Options, place: &Place) -> Result<ExitCode, Error> {
-    let Some(stack) = &place.stack else { return Ok(ExitCode::FAILURE) };
+async fn by_state_machine(options: &Options, place: &Place, stack: &Stack) -> Result<ExitCode, Error> {
     let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
     let mut executions = Vec::new();
     for tenant in &place.tenants {

@@ -77,7 +77,9 @@ async fn all(place: &Place, depth: Depth) -> Result<Vec<Check>, Error> {
     if let (Some(stack), false) = (&place.stack, depth == Depth::Offline) {
         return of_stack(place, stack).await;
     }
-    match place.check_state_file() {
+    let state_file = place.check_state_file();
+    let is_in_table = state_file.is_none();
+    match state_file {
         None => {}
         Some(Ok(detail)) => checks.push(Check::passed("state file", detail)),
         Some(Err(detail)) => {
@@ -94,7 +96,7 @@ async fn all(place: &Place, depth: Depth) -> Result<Vec<Check>, Error> {
     };
     checks.insert(0, Check::passed("settings", format!("complete, for {} sources", place.sources.len())));
     let until = Instant::now() + LONGEST;
-    if place.check_state_file().is_none() && depth != Depth::Offline {
+    if is_in_table && depth != Depth::Offline {
         checks.push(table(place).await?);
     }
     let collector = place.collector_in_memory(settings).await?;
@@ -114,7 +116,7 @@ async fn of_stack(place: &Place, stack: &Stack) -> Result<Vec<Check>, Error> {
     let alarms = stack.alarms().await?;
     let silent: Vec<&str> = alarms.iter().filter(|(_, told)| !told).map(|(name, _)| name.as_str()).collect();
     checks.push(match (alarms.len(), silent.len()) {
-        (0, _) => Check::failed("alarms", "there are none", "deploy the stack with Alarms=yes"),
+        (0, _) => Check::failed("alarms", "there are none", "deploy the stack of the template, which has them"),
         (all, 0) => Check::passed("alarms", format!("all {all} tell somebody")),
         (all, _) => Check::failed(
             "alarms",

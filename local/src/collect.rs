@@ -72,10 +72,21 @@ enum LogFormat {
 /// Why the runs have ended.
 enum End {
     Stopped,
-    ConfigurationChanged(Box<Config>),
+    /// To this one, with where events go by it.
+    ConfigurationChanged(Box<(Config, String)>),
 }
 
 impl Options {
+    /// The configuration, where runs can start with it, and where events go by it.
+    async fn prepared(&self) -> Result<(Config, String), Error> {
+        let config = self.config()?;
+        // What would otherwise fail every run; before there is a state file that nothing has come of.
+        let nowhere = Store::new(Embedded::memory()?.client(), TABLE);
+        let collector = Collector::new(config.settings.clone(), nowhere, Secrets::new(None), Clock::System);
+        let destination = collector.prepare().await?;
+        Ok((config, destination))
+    }
+
     fn config(&self) -> Result<Config, Error> {
         let mut said = Vec::new();
         if !self.sources.is_empty() {
@@ -92,16 +103,12 @@ impl Options {
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
-    let mut config = options.config()?;
+    let (mut config, mut destination) = options.prepared().await?;
     let health = Arc::new(Health::new(Clock::System));
     if let Some(address) = options.listen {
         health.serve(address).await?;
     }
     loop {
-        // What would otherwise fail every run; before there is a state file that nothing has come of.
-        let nowhere = Store::new(Embedded::memory()?.client(), TABLE);
-        let collector = Collector::new(config.settings.clone(), nowhere, Secrets::new(None), Clock::System);
-        let destination = collector.prepare().await?;
         let store = Store::new(Embedded::open(&config.state_file)?.client(), TABLE).in_file(&config.state_file);
         say_start(&config, &destination);
         let collector = Arc::new(Collector::new(config.settings, store, Secrets::new(None), Clock::System));
@@ -116,7 +123,7 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
         signals::tell(Told::Ready);
         match until_the_end(options, &mut signals, collector, config.sources, &health).await? {
             End::Stopped => return Ok(ExitCode::SUCCESS),
-            End::ConfigurationChanged(changed) => config = *changed,
+            End::ConfigurationChanged(changed) => (config, destination) = *changed,
         }
     }
 }
@@ -177,11 +184,11 @@ async fn until_the_end(
                 signals::tell(Told::Stopping);
                 break End::Stopped;
             }
-            Asked::Reload => match options.config() {
-                Ok(config) => {
+            Asked::Reload => match options.prepared().await {
+                Ok(changed) => {
                     tracing::info!("the configuration has been read again");
                     signals::tell(Told::Reloading);
-                    break End::ConfigurationChanged(Box::new(config));
+                    break End::ConfigurationChanged(Box::new(changed));
                 }
                 Err(error) => tracing::error!("the configuration stays as it was: {error}"),
             },

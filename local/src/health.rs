@@ -16,7 +16,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use chrono::{DateTime, TimeDelta, Utc};
-use collector::{Answer, Error, Source};
+use collector::{Answer, Error, Source, Status};
 use mimecast::Clock;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -113,6 +113,8 @@ impl Health {
         runs.last_run = Some(now);
         runs.next_run = TimeDelta::from_std(period).ok().map(|period| now + period);
         match outcome {
+            // Somebody else collects it: nothing is known of how.
+            Ok(Answer { status: Status::Busy, .. }) => {}
             Ok(answer) => {
                 runs.succeeded += 1;
                 runs.last_success = Some(now);
@@ -227,7 +229,6 @@ async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
 /// Prometheus's text form, version 0.0.4.
 fn prometheus(whole: &Whole) -> String {
     type Value = fn(&Shown) -> Option<f64>;
-    let seconds = |at: Option<DateTime<Utc>>| at.map(|at| at.timestamp() as f64);
     let series: [(&str, &str, &str, Value); 11] = [
         ("events_total", "counter", "Lines that Devo has accepted.", |shown| Some(shown.runs.events as f64)),
         ("duplicates_total", "counter", "Events left out because they had been sent before.", |shown| {
@@ -265,7 +266,7 @@ fn prometheus(whole: &Whole) -> String {
             }
         }
     }
-    let started = seconds(Some(whole.started)).unwrap_or_default();
+    let started = whole.started.timestamp();
     writeln!(text, "# HELP mimecast_devo_start_timestamp_seconds When this process started.").ok();
     writeln!(
         text,
@@ -287,4 +288,37 @@ pub fn loopback(text: &str) -> Result<SocketAddr, String> {
         );
     }
     Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_another_has_kept_out_says_nothing() {
+        let (health, source) = (Health::new(Clock::System), functions::ALL[0]);
+        let period = Duration::from_secs(1);
+        let answer = |status| Answer {
+            source: source.name,
+            tenant: "default".to_owned(),
+            status,
+            events: 0,
+            duplicates: 0,
+            rejected: 0,
+            requests: 0,
+            batches: 0,
+            lag_seconds: None,
+            unknown_types: [].into(),
+            checkpoint: serde_json::json!({}),
+            gap: None,
+            repeat: None,
+            silent_since: None,
+            warnings: Vec::new(),
+        };
+        health.expect(&[(source, period)]);
+        health.record(source, period, &Ok(answer(Status::Busy)));
+        assert!(!health.whole().healthy);
+        health.record(source, period, &Ok(answer(Status::CaughtUp)));
+        assert!(health.whole().healthy);
+    }
 }

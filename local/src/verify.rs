@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use chrono::{DateTime, DurationRound as _, SecondsFormat, TimeDelta, Utc};
-use collector::Secrets;
+use collector::{Ledger, Secrets};
 use devo::{Found, Query};
 use mimecast::Clock;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -84,6 +84,13 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let query = query(&place).await?;
     let mut tables = Vec::new();
     for (name, delivered) in delivered(&place, from, to, now).await? {
+        if name == Ledger::OTHER {
+            // No table of Devo's: what went to more tables than are counted one by one.
+            let (delivered, note) =
+                (delivered.values().sum(), "tables beyond those that are counted one by one".to_owned());
+            tables.push(Table { table: name, delivered, note: Some(note), ..Table::default() });
+            continue;
+        }
         tables.push(match query.hours(&name, from, to).await.map_err(collector::Error::from)? {
             Found::Known(found) => {
                 let mut table = compared(&delivered, &found, now - options.visible_after);
@@ -150,7 +157,7 @@ async fn delivered(
 ) -> Result<BTreeMap<String, Hours>, Error> {
     let mut tables: BTreeMap<String, Hours> = BTreeMap::new();
     for overview in overviews(place, now).await? {
-        for (table, hour, count) in overview.ledgers.iter().flat_map(collector::Ledger::hours) {
+        for (table, hour, count) in overview.ledgers.iter().flat_map(Ledger::hours) {
             if (from..to).contains(&hour) {
                 *tables.entry(table.to_owned()).or_default().entry(hour).or_default() += count;
             }

@@ -176,6 +176,11 @@ async fn devo_takes_the_token_for_some_tables_or_for_none() {
     assert!(name == "devo" && detail.contains("mail.mimecast.ttp.url") && !detail.contains("audit"), "{detail}");
     assert!(remedy.contains("HTTP ingestion"), "{remedy}");
     world.devo.clear_faults();
+    // Said in other words than to a token that nobody has.
+    world.devo.fault(DevoFault::status(401).table("mail.mimecast.siem.av").times(usize::MAX));
+    let (name, detail, _) = world.failing(1).await;
+    assert!(name == "devo" && detail.contains("mail.mimecast.siem.av"), "{detail}");
+    world.devo.clear_faults();
     world.devo.rotate();
     let (name, detail, _) = world.failing(1).await;
     assert!(name == "devo" && detail.contains("does not take the token"), "{detail}");

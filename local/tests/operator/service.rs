@@ -151,15 +151,22 @@ async fn it_stops_at_once_also_while_it_backs_off() {
 
 #[tokio::test]
 async fn a_hangup_reads_the_configuration_again_unless_it_is_wrong() {
-    let world = World::new().await;
-    world.configure("SOURCES = 'url'\nPERIOD = '1s'");
+    let mut world = World::new().await;
+    world.settings.remove("MIMECAST_SECRET_ID");
+    let keys = "MIMECAST_SECRET_ID = 'env:MIMECAST'\n";
+    world.configure(&format!("{keys}SOURCES = 'url'\nPERIOD = '1s'"));
     let service = world.service(&[]);
+    service.until_healthy().await;
+    // A secret that cannot be read is no reason to stop what runs.
+    world.configure("MIMECAST_SECRET_ID = 'file:nowhere.json'\nSOURCES = 'url'");
+    signal(&service.child, "HUP");
+    service.until("the refusal", |service| service.world.log().contains("nowhere.json")).await;
     service.until_healthy().await;
     world.configure("SOURCES = 'url'\nPERIOD = 'soon'\nTENNANT = 'x'");
     signal(&service.child, "HUP");
-    service.until("the refusal", |service| service.world.log().contains("the configuration stays as it was")).await;
+    service.until("the refusal", |service| service.world.log().contains("unknown key TENNANT")).await;
     assert!(world.log().contains("line 3: unknown key TENNANT (did you mean TENANT?)"), "{}", world.log());
-    world.configure("SOURCES = 'audit'\nPERIOD = '1s'");
+    world.configure(&format!("{keys}SOURCES = 'audit'\nPERIOD = '1s'"));
     signal(&service.child, "HUP");
     service.until("the other source", |service| service.world.log().contains("audit: caught up")).await;
     service.until_healthy().await;

@@ -16,8 +16,6 @@ const HOURS: i64 = 72;
 const TABLES: usize = 40;
 /// Most characters of a failure's text.
 const TEXT: usize = 400;
-/// What stands for the tables beyond those.
-const OTHER: &str = "other";
 
 /// The accounts of one checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,9 +73,12 @@ struct Hours {
 }
 
 impl Ledger {
+    /// What stands for the tables beyond those that are counted one by one.
+    pub const OTHER: &str = "other";
+
     /// Counts lines that Devo has accepted.
     pub(crate) fn accepted(&mut self, table: &str, lines: usize, at: DateTime<Utc>) {
-        let name = if self.tables.len() < TABLES || self.tables.contains_key(table) { table } else { OTHER };
+        let name = if self.tables.len() < TABLES || self.tables.contains_key(table) { table } else { Self::OTHER };
         let (hour, lines) = (hour(at), u64::try_from(lines).unwrap_or(u64::MAX));
         let hours = self.tables.entry(name.to_owned()).or_insert_with(|| Hours { first: hour, counts: Vec::new() });
         hours.add(hour, lines);

@@ -24,16 +24,15 @@ impl Http {
             if is_passing || status.is_server_error() {
                 return Err(Error::Unavailable(format!("{origin}: {text}")));
             }
+            // Whatever a stranger is told: no token is taken with one of these.
+            if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND].contains(&status) {
+                refused.push(format!("{table}: {text}"));
+                continue;
+            }
             let (to_stranger, _) = self.post(&stranger, table, "", until).await?;
-            let is_of_token =
-                [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND].contains(&status);
-            match to_stranger == status {
-                false => {}
-                true if is_of_token => refused.push(format!("{table}: {text}")),
-                true => {
-                    let unknown = "whatever the token, so nothing is known of ours";
-                    return Err(Error::Unproven(format!("{origin} answers an empty request with {text}, {unknown}")));
-                }
+            if to_stranger == status {
+                let unknown = "whatever the token, so nothing is known of ours";
+                return Err(Error::Unproven(format!("{origin} answers an empty request with {text}, {unknown}")));
             }
         }
         let all = tables.len();
