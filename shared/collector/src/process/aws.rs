@@ -19,15 +19,16 @@ use tokio::time::Duration;
 
 /// What the AWS SDK finds in the environment, over the HTTPS that all clients share.
 pub async fn config() -> SdkConfig {
+    // At most 24 s with all attempts. A limit on the whole operation would end it with a bare "timeout", whatever its attempts met.
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(Duration::from_secs(5))
-        .operation_timeout(Duration::from_secs(20))
+        .operation_attempt_timeout(Duration::from_secs(4))
         .build();
+    let retries = RetryConfig::standard().with_max_attempts(5).with_max_backoff(Duration::from_secs(1));
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http_client())
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(6));
+        .retry_config(retries);
     // Lambda's keys. They come first in the SDK's chain too, which would set up the clients of all other kinds before.
     let keys = EnvironmentVariableCredentialsProvider::new();
     if keys.provide_credentials().await.is_ok() {
