@@ -95,7 +95,8 @@ impl Place {
         Ok(Settings::from_lookup(|name| match name {
             "CHECKPOINT_TABLE" => Some(table.to_owned()),
             _ => (self.lookup)(name).or_else(|| other(name).map(str::to_owned)),
-        })?)
+        })?
+        .with_tables_of(&functions::ALL, &self.lookup)?)
     }
 
     /// The checkpoints to look at, also while a collector works with them.

@@ -18,6 +18,7 @@ mod hostile;
 mod house;
 mod https;
 mod incremental;
+mod on_request;
 mod regressions;
 mod replay;
 mod reports;

@@ -3,12 +3,16 @@
 //! `AWS_ENDPOINT_URL` and the like are the AWS SDK's own. Whether `MIMECAST_REGION` exists depends on the kind of keys and is
 //! for the `mimecast` crate to say; what a URL's credentials are, for `devo`.
 
+mod tables;
+
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use chrono::TimeDelta;
 use tracing::Level;
 
 use crate::error::Error;
+use crate::source::Source;
 
 /// The settings of a function.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,8 +26,10 @@ pub struct Settings {
     devo_url: Option<String>,
     /// `DEVO_HOST`, `DEVO_SYSLOG_DATE`, `DEVO_SYSLOG_FRAMING`, `DEVO_SYSLOG_GZIP`, `DEVO_ACCEPTED` and `DEVO_CONNECTIONS`.
     pub devo: devo::Options,
-    /// `DEVO_TAG`: what stands at the front of every table.
-    pub devo_tag: String,
+    /// `DEVO_TAG`: what stands at the front of every table in place of Devo's own, or of `my.app.mimecast`.
+    pub devo_tag: Option<String>,
+    /// `DEVO_TABLE_<SOURCE>`, by source; see [`Settings::with_tables_of`].
+    devo_tables: BTreeMap<&'static str, String>,
     /// `CHECKPOINT_TABLE`: the name of the table.
     pub checkpoint_table: String,
     /// `TENANT`: the tenant of an event that names none.
@@ -35,7 +41,9 @@ pub struct Settings {
     /// `SETTLE`: how far behind the server's clock a window ends; `None` for the source's own.
     pub settle: Option<TimeDelta>,
     /// `SIEM_TYPES`: the log types to collect by API 2.0, each once, in the order given.
-    pub siem_types: Vec<&'static str>,
+    siem_types: Vec<&'static str>,
+    /// `MIMECAST_DASHBOARD_ACCOUNT`: the account code to ask for the dashboard with; API 2.0 may demand it.
+    pub dashboard_account: Option<String>,
     /// `THREATFEED_TYPES`: the feeds to collect, each once, in the order given.
     pub threatfeed_types: Vec<&'static str>,
     /// `THREATFEED_FORMAT`: how the feeds are asked for.
@@ -73,10 +81,15 @@ pub const SIEM_TYPES: [&str; 10] = [
     "attachment protect",
 ];
 
+/// Those of Cloud Integrated.
+pub const SIEMCI_TYPES: [&str; 3] = ["entities", "mailflow", "urlclick"];
+
 const THREATFEED_TYPES: [&str; 2] = ["malware_customer", "malware_grid"];
 
 /// Far above any sense, far below what an instant can be moved by.
 const LONGEST: TimeDelta = TimeDelta::days(3650);
+
+const TAG: &str = "words of a-z 0-9 _ with single dots between them, like my.app";
 
 const DEVO_URLS: &str = "https://<host>, tls://<host>:<port>, tcp://<host>:<port>, relp://<host>:<port>, \
                          relp+tls://<host>:<port> or stdout: (http:// for a loopback address only), without a path of \
@@ -86,12 +99,12 @@ const DEVO_URLS: &str = "https://<host>, tls://<host>:<port>, tcp://<host>:<port
 const MAX_CONNECTIONS: usize = 16;
 
 impl Settings {
-    /// Reads the environment.
+    /// Reads the environment, for one source.
     ///
     /// # Errors
-    /// As [`Settings::from_lookup`].
-    pub fn from_env() -> Result<Self, Error> {
-        Self::from_lookup(variable)
+    /// As [`Settings::from_lookup`] and [`Settings::with_tables_of`].
+    pub fn from_env(source: &'static Source) -> Result<Self, Error> {
+        Self::from_lookup(variable)?.with_tables_of(&[source], variable)
     }
 
     /// Reads the variables that `lookup` gives by name. A blank one counts as unset; white space around a value is dropped.
@@ -149,15 +162,17 @@ impl Settings {
             devo_secret_id,
             devo_url,
             devo: devo_options(&lookup)?,
-            devo_tag: checked("DEVO_TAG", "words of a-z 0-9 _ with single dots between them, like my.app", is_tag)?
-                .unwrap_or_else(|| "mail.mimecast".to_owned()),
+            // What was the default once, and stands in deployments of that time: no source's table moves.
+            devo_tag: checked("DEVO_TAG", TAG, is_tag)?.filter(|tag| tag != tables::FRONTS[0]),
+            devo_tables: BTreeMap::new(),
             checkpoint_table,
             tenant: checked("TENANT", "1 to 64 characters a-z 0-9 -", is_tenant)?
                 .unwrap_or_else(|| "default".to_owned()),
             initial_lookback: duration("INITIAL_LOOKBACK")?.unwrap_or(TimeDelta::hours(24)),
             overlap: duration("OVERLAP")?,
             settle: duration("SETTLE")?,
-            siem_types: types("SIEM_TYPES", &SIEM_TYPES)?,
+            siem_types: types("SIEM_TYPES", &[&SIEM_TYPES[..], &SIEMCI_TYPES].concat())?,
+            dashboard_account: checked("MIMECAST_DASHBOARD_ACCOUNT", "an account code, like CUSA1A234", is_account)?,
             threatfeed_types: types("THREATFEED_TYPES", &THREATFEED_TYPES)?,
             threatfeed_format: match get("THREATFEED_FORMAT").as_deref() {
                 None | Some("csv") => ThreatfeedFormat::Csv,
@@ -181,6 +196,12 @@ impl Settings {
                 Some(_) => return Err(bad("DEVO_OWN_LOGS", "off or on")),
             },
         })
+    }
+
+    /// Which of a source's own SIEM types to collect: those that `SIEM_TYPES` names, or all where it names none of them.
+    pub fn siem_types(&self, own: &[&'static str]) -> impl Iterator<Item = &'static str> {
+        let named: Vec<_> = self.siem_types.iter().copied().filter(|name| own.contains(name)).collect();
+        if named.is_empty() { own.to_vec() } else { named }.into_iter()
     }
 
     /// The default tenant of `lookup`, also where other settings are wrong: for messages.
@@ -315,6 +336,10 @@ fn parse_types(list: &str, known: &[&'static str]) -> Option<Vec<&'static str>> 
 /// Catches the secret's JSON where its id belongs, and a misspelt `{tenant}`.
 fn is_secret_id(text: &str) -> bool {
     !text.replace("{tenant}", "").contains(|c: char| matches!(c, '{' | '}' | '"') || c.is_control())
+}
+
+fn is_account(text: &str) -> bool {
+    text.bytes().all(|c| c.is_ascii_alphanumeric())
 }
 
 fn is_host(text: &str) -> bool {

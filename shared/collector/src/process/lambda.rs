@@ -28,7 +28,7 @@ pub fn serve(source: &'static Source) -> Pin<Box<dyn Future<Output = Result<(), 
         lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
             let clock = mimecast::Clock::System;
             let deadline = deadline(event.context.deadline, clock.now());
-            let outcome = match collector.get_or_try_init(Collector::from_env).await {
+            let outcome = match collector.get_or_try_init(|| Collector::from_env(source)).await {
                 Ok(collector) => collector.invoke(source, &event.payload, deadline).await,
                 Err(error) => Err((error, Settings::tenant_of(variable))),
             };

@@ -28,13 +28,9 @@ pub(crate) struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// The table with the front that `DEVO_TAG` asks for.
+    /// Where the events of one of the source's tables go.
     pub fn table(&self, table: &str) -> Arc<str> {
-        const FRONT: &str = "mail.mimecast";
-        match table.strip_prefix(FRONT) {
-            Some(rest) => format!("{}{rest}", self.settings.devo_tag).into(),
-            None => table.into(),
-        }
+        self.settings.table(self.source, table).into()
     }
 
     /// The marks of what has been delivered, from `stamp` on. Asked for only where there is something to compare: a run that
