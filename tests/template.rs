@@ -47,8 +47,9 @@ fn keys(object: &Value) -> BTreeSet<String> {
     object.as_object().unwrap().keys().cloned().collect()
 }
 
+/// The sources that have blocks: those that are collected by default.
 fn names() -> impl Iterator<Item = &'static str> + Clone {
-    functions::ALL.into_iter().map(|source| source.name)
+    functions::by_default().iter().map(|source| source.name)
 }
 
 /// A loop: what it goes over, and what it makes, where `Any` stands for the one that it is at.
@@ -216,6 +217,8 @@ fn every_variable_of_the_readme_is_set() {
     let mut documented: BTreeSet<String> = readme.lines().filter_map(name).filter(upper).collect();
     // The secret's own base_url is for that.
     assert!(documented.remove("MIMECAST_BASE_URL"));
+    // Whether API 2.0 ever needs it is not known.
+    assert!(documented.remove("MIMECAST_DASHBOARD_ACCOUNT"));
     documented.insert("AWS_ENDPOINT_URL".to_owned());
     // Those that have no parameter of their own come in this one.
     let set =
@@ -287,13 +290,13 @@ fn the_state_machine_gets_what_it_asks_for() {
     // The sources that it takes are those it may invoke: those asked for by time, and siem.
     let taken = definition.split("source must be one of ").nth(1).unwrap().split(':').next().unwrap();
     assert_eq!(texts(&unrolled(&template, "Backfills").0), taken.split(", ").collect::<Vec<_>>());
-    let by_time = functions::ALL.into_iter().filter(|source| matches!(source.kind, Kind::Window(_)));
+    let by_time = functions::by_default().iter().filter(|source| matches!(source.kind, Kind::Window(_)));
     assert_eq!(taken, by_time.map(|source| source.name).chain(["siem"]).collect::<Vec<_>>().join(", "));
 }
 
 #[test]
 fn each_function_has_a_sample_event() {
-    for name in names() {
+    for name in functions::ALL.map(|source| source.name) {
         let event: Value = serde_json::from_str(&read(&format!("events/{name}.json"))).unwrap();
         assert!(event.is_object(), "{name}");
     }

@@ -148,7 +148,8 @@ impl Place {
         Ok(Settings::from_lookup(|name| match name {
             "CHECKPOINT_TABLE" => Some(table.to_owned()),
             _ => (self.lookup)(name).or_else(|| other(name).map(str::to_owned)),
-        })?)
+        })?
+        .with_tables_of(&functions::ALL, &self.lookup)?)
     }
 
     /// Whether the checkpoints could be worked with by this user, as far as a look can tell; `None` for a table, which tells it itself.
