@@ -11,7 +11,7 @@ use collector::source::Kind;
 use serde_json::{Value, json};
 
 /// Minutes between the runs of a source, here and in `mimecast-devo collect`.
-const PERIODS: [(&str, u64); 11] = [
+const PERIODS: [(&str, u64); 15] = [
     ("audit", 5),
     ("attachments", 5),
     ("impersonation", 5),
@@ -23,6 +23,10 @@ const PERIODS: [(&str, u64); 11] = [
     ("messageholdsummary", 15),
     ("dashboard", 60),
     ("siem", 5),
+    ("dlp", 15),
+    ("release", 15),
+    ("rejections", 15),
+    ("siemci", 15),
 ];
 
 const METRICS: &str =
@@ -47,9 +51,8 @@ fn keys(object: &Value) -> BTreeSet<String> {
     object.as_object().unwrap().keys().cloned().collect()
 }
 
-/// The sources that have blocks: those that are collected by default.
 fn names() -> impl Iterator<Item = &'static str> + Clone {
-    functions::by_default().iter().map(|source| source.name)
+    functions::ALL.into_iter().map(|source| source.name)
 }
 
 /// A loop: what it goes over, and what it makes, where `Any` stands for the one that it is at.
@@ -92,7 +95,7 @@ fn each_source_has_one_of_each_and_there_is_nothing_else() {
         assert_eq!(keys(&template["Mappings"]["Source"]), names().map(str::to_owned).collect(), "{path}");
         assert_eq!(unrolled(&template, "Schedules").0, "Sources", "{path}");
         let on: Vec<&str> = template["Parameters"]["Sources"]["Default"].as_str().unwrap().split(',').collect();
-        assert_eq!(on, names().collect::<Vec<_>>(), "{path}");
+        assert_eq!(on, functions::by_default().iter().map(|source| source.name).collect::<Vec<_>>(), "{path}");
     }
     assert_eq!(texts(&unrolled(&yaml("template.yaml"), "Functions").0), names().collect::<Vec<_>>());
 }
@@ -287,11 +290,15 @@ fn the_state_machine_gets_what_it_asks_for() {
     let definition = read(machine["DefinitionUri"].as_str().unwrap());
     let asked = definition.split("${").skip(1).map(|rest| rest.split('}').next().unwrap().to_owned());
     assert_eq!(keys(&machine["DefinitionSubstitutions"]), asked.collect::<BTreeSet<_>>());
-    // The sources that it takes are those it may invoke: those asked for by time, and siem.
+    // The sources that it takes are those it may invoke: those asked for by time, and the two of SIEM.
     let taken = definition.split("source must be one of ").nth(1).unwrap().split(':').next().unwrap();
     assert_eq!(texts(&unrolled(&template, "Backfills").0), taken.split(", ").collect::<Vec<_>>());
-    let by_time = functions::by_default().iter().filter(|source| matches!(source.kind, Kind::Window(_)));
-    assert_eq!(taken, by_time.map(|source| source.name).chain(["siem"]).collect::<Vec<_>>().join(", "));
+    let by_time = functions::ALL.into_iter().filter(|source| match &source.kind {
+        Kind::Window(_) => true,
+        Kind::Stream(stream) => stream.dated,
+        Kind::Snapshot(_) => false,
+    });
+    assert_eq!(taken, by_time.map(|source| source.name).collect::<Vec<_>>().join(", "));
 }
 
 #[test]

@@ -229,7 +229,9 @@ fn period_key(source: &Source) -> String {
 fn default_period(source: &Source) -> Duration {
     let minutes = match source.name {
         "threatfeed" | "dashboard" => 60,
-        "messageholdlist" | "messageholdsummary" | "search" | "view" => 15,
+        "messageholdlist" | "messageholdsummary" | "search" | "view" | "dlp" | "release" | "rejections" | "siemci" => {
+            15
+        }
         _ => 5,
     };
     Duration::from_secs(minutes * 60)

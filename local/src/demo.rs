@@ -127,13 +127,14 @@ impl Demo {
         let store = Store::new(Embedded::memory()?.client(), TABLE);
         let collector = Arc::new(Collector::new(settings, store, Secrets::new(None), Clock::System));
         let health = Arc::new(Health::new(Clock::System));
-        health.expect(&functions::ALL.map(|source| (source, PAUSE)));
         if let Some(address) = options.page {
             health.serve(address).await?;
             println!("http://{address}\n");
         }
         let (tallies, time) = (BTreeMap::new(), Duration::ZERO);
-        Ok(Self { world, collector, tallies, time, failed: false, health, _secrets: secrets })
+        let demo = Self { world, collector, tallies, time, failed: false, health, _secrets: secrets };
+        demo.health.expect(&demo.sources().into_iter().map(|source| (source, PAUSE)).collect::<Vec<_>>());
+        Ok(demo)
     }
 
     /// Runs all sources at once until each has caught up; `done` hears of every run.

@@ -123,7 +123,8 @@ impl Place {
         Ok(Settings::from_lookup(|name| match other.iter().find(|(known, _)| *known == name) {
             Some((_, value)) => value.clone(),
             None => (self.lookup)(name),
-        })?)
+        })?
+        .with_tables_of(&functions::ALL, &self.lookup)?)
     }
 
     /// The settings, as a function or `collect` needs them.
