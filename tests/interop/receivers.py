@@ -63,6 +63,8 @@ WAYS = [
     ("syslog-ng TLS, octet, acknowledged", "tls", SYSLOG_NG, {"driver": "syslog"}, {"framing": "octet", "accepted": "acknowledged"}),
 ]
 
+HANGS = "no answer to the TLS handshake in time"
+
 
 class Server:
     """A running daemon."""
@@ -134,7 +136,7 @@ def make_stranger(folder, stranger):
 
 
 def check(packages, folder, stranger, scheme, config, fill, settings):
-    """What is wrong with one way, and what to say if nothing is."""
+    """What is wrong with one way, what to say if nothing is, and whether the receiver has stopped to answer."""
     events, file = Path(folder, "events"), Path(folder, "events with edges")
     largest, larger = edges(scheme)
     more = b"".join(f"{TABLES[0]}\t".encode() + event + b"\n" for event in (largest, larger))
@@ -150,17 +152,20 @@ def check(packages, folder, stranger, scheme, config, fill, settings):
         times = STRANGERS if scheme.endswith("tls") else 0
         foreign = [send(stranger, url, one, **settings, seconds=20) for _ in range(times)]
         said = send(folder, url, file, **settings)
-        fault = difference(sent, server.written(len(sent)))
+        written = server.written(len(sent))
+        fault = difference(sent, written)
     finally:
         server.stop()
     if (said["accepted"], said["refused"], said["unsettled"]) != (len(sent), 1, 0):
         fault = f"our side says {said}; {fault}"
     if any(one["accepted"] or "cert" not in (one["last_failure"] or "") for one in foreign):
         fault = f"with another CA's certificate our side says {foreign}; {fault}"
+    # rsyslog's imtcp stops now and then to answer any handshake. Our side says so, and all that it called accepted is there.
+    hangs = said["unsettled"] and HANGS in (said["last_failure"] or "") and len(written) >= said["accepted"]
     text = f"{len(sent):,} events byte for byte, in order; largest {len(largest):,} B, {said['seconds']:.1f} s"
     if foreign:
         text += f"; another CA's certificate refused {len(foreign)} times"
-    return fault, text
+    return fault, text, hangs
 
 
 def main():
@@ -171,7 +176,11 @@ def main():
         make_stranger(folder, stranger)
         make_events(f"{folder}/events", count)
         for name, *way in WAYS:
-            fault, text = check(packages, folder, stranger, *way)
+            fault, text, hangs = check(packages, folder, stranger, *way)
+            if hangs:
+                # Another one, once: twice is no chance.
+                fault, text, _ = check(packages, folder, stranger, *way)
+                text += "; the second receiver, as the first stopped to answer handshakes"
             table.row(not fault, name, fault or text)
     table.end()
 
