@@ -9,5 +9,10 @@ pub static SOURCE: Source = Source {
     name: "messageholdsummary",
     table: "mail.mimecast.message.summary",
     permission: "Account | Monitoring | Held Summary | Read",
-    kind: Kind::Snapshot(Snapshot { path: "/api/gateway/get-hold-summary-list", rows: Rows::Flat, id: None }),
+    kind: Kind::Snapshot(Snapshot {
+        path: "/api/gateway/get-hold-summary-list",
+        item: |_| None,
+        rows: Rows::Flat,
+        id: None,
+    }),
 };

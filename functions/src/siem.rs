@@ -4,8 +4,8 @@
 //! API 2.0: one stream of signed links per type, `GET /siem/v1/batch/events/cg`. Both keep seven days.
 
 use chrono::TimeDelta;
-use collector::Settings;
 use collector::source::{Ask, Feed, Identity, Kind, Source, Stream};
+use collector::{SIEM_TYPES, Settings};
 
 /// Tables by the file-name prefix of API 1.0 or the event type of API 2.0.
 pub static SOURCE: Source = Source {
@@ -48,9 +48,7 @@ fn feeds(settings: &Settings, v2: bool) -> Vec<Feed> {
         };
         return vec![Feed { name: "MTA".to_owned(), ask }];
     }
-    let feed = |kind: &&'static str| Feed {
-        name: (*kind).to_owned(),
-        ask: Ask::Links { path: "/siem/v1/batch/events/cg", kind },
-    };
-    settings.siem_types.iter().map(feed).collect()
+    let feed =
+        |kind: &'static str| Feed { name: kind.to_owned(), ask: Ask::Links { path: "/siem/v1/batch/events/cg", kind } };
+    settings.siem_types(&SIEM_TYPES).map(feed).collect()
 }

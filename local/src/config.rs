@@ -38,7 +38,8 @@ impl Config {
             // A function's settings may be taken over as they are.
             ("CHECKPOINT_TABLE", _) => Some(TABLE.to_owned()),
             (_, value) => value,
-        });
+        })
+        .and_then(|settings| settings.with_tables_of(&functions::ALL, &lookup));
         let common = period(&lookup, "PERIOD");
         let sources = enabled(&lookup);
         let own = |source: &&'static Source| (*source, period(&lookup, &period_key(source)));
@@ -208,9 +209,9 @@ fn known() -> BTreeSet<String> {
     names.into_inner()
 }
 
-/// The sources of a comma list, each once; all without a list.
+/// The sources of a comma list, each once; without a list those that nobody has to ask for.
 fn chosen(list: Option<&str>) -> Result<Vec<&'static Source>, Error> {
-    let Some(list) = list else { return Ok(functions::ALL.to_vec()) };
+    let Some(list) = list else { return Ok(functions::by_default().to_vec()) };
     let names: Vec<&str> = list.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
     let all: Vec<&str> = functions::ALL.iter().map(|source| source.name).collect();
     let strange = names.iter().find(|name| !all.contains(name));
@@ -228,7 +229,9 @@ fn period_key(source: &Source) -> String {
 fn default_period(source: &Source) -> Duration {
     let minutes = match source.name {
         "threatfeed" | "dashboard" => 60,
-        "messageholdlist" | "messageholdsummary" | "search" | "view" => 15,
+        "messageholdlist" | "messageholdsummary" | "search" | "view" | "dlp" | "release" | "rejections" | "siemci" => {
+            15
+        }
         _ => 5,
     };
     Duration::from_secs(minutes * 60)
@@ -323,11 +326,14 @@ mod tests {
     fn sources_are_chosen_by_name() {
         assert_eq!(periods(&[("SOURCES", "url, audit,,url")]), [("audit", 300), ("url", 300)].into());
         assert_eq!(periods(&[("SOURCES", "")]).len(), 11);
+        let on_request = "release,siemci,rejections,dlp,audit";
+        let expected = [("audit", 300), ("dlp", 300), ("release", 300), ("rejections", 300), ("siemci", 300)];
+        assert_eq!(periods(&[("SOURCES", on_request)]), expected.into());
         for list in ["audit,siem2", ",", "Audit"] {
             let message = refusal(&[("SOURCES", list)]);
             assert!(message.starts_with("SOURCES must be a comma list of audit, attachments, "), "{message}");
         }
-        assert!(refusal(&[("SOURCES", "audit,siem2")]).ends_with(", siem, not siem2"));
+        assert!(refusal(&[("SOURCES", "audit,siem2")]).ends_with(", siemci, not siem2"));
     }
 
     #[test]
@@ -335,6 +341,8 @@ mod tests {
         let message = refusal(&[("DEVO_URL", "")]);
         assert!(message.starts_with("DEVO_URL is not set"), "{message}");
         assert!(refusal(&[("PAGE_SIZE", "0")]).starts_with("PAGE_SIZE must be"));
+        load(&[("DEVO_TABLE_DLP", "my.app.leaks"), ("DEVO_TABLE_AUDIT", "my.app.audit")]).unwrap();
+        assert!(refusal(&[("DEVO_TABLE_SIEMCI", "my.app.ci")]).starts_with("DEVO_TABLE_SIEMCI is set, but"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `demo`: the eleven functions against a simulated Mimecast and Devo, and the proof that everything arrives once.
+//! `demo`: the functions against a simulated Mimecast and Devo, and the proof that everything arrives once.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -127,13 +127,14 @@ impl Demo {
         let store = Store::new(Embedded::memory()?.client(), TABLE);
         let collector = Arc::new(Collector::new(settings, store, Secrets::new(None), Clock::System));
         let health = Arc::new(Health::new(Clock::System));
-        health.expect(&functions::ALL.map(|source| (source, PAUSE)));
         if let Some(address) = options.page {
             health.serve(address).await?;
             println!("http://{address}\n");
         }
         let (tallies, time) = (BTreeMap::new(), Duration::ZERO);
-        Ok(Self { world, collector, tallies, time, failed: false, health, _secrets: secrets })
+        let demo = Self { world, collector, tallies, time, failed: false, health, _secrets: secrets };
+        demo.health.expect(&demo.sources().into_iter().map(|source| (source, PAUSE)).collect::<Vec<_>>());
+        Ok(demo)
     }
 
     /// Runs all sources at once until each has caught up; `done` hears of every run.
@@ -141,7 +142,7 @@ impl Demo {
         let mut pass = Pass::default();
         let started = Instant::now();
         let mut runs = JoinSet::new();
-        for source in functions::ALL {
+        for source in self.sources() {
             runs.spawn(run_once(self.collector.clone(), source));
         }
         while let Some(ended) = runs.join_next().await {
@@ -178,13 +179,17 @@ impl Demo {
         Ok(pass)
     }
 
+    fn sources(&self) -> Vec<&'static Source> {
+        [functions::by_default(), &self.world.on_request].concat()
+    }
+
     /// One row for each table that Devo holds or should hold.
     fn write_table(&self, out: &mut impl Write) -> io::Result<()> {
         let arrived = self.world.devo.lines();
         let balances = balance::compare(&self.world.expected, &arrived);
         let title = ["source", "Devo table", "events", "requests", "duplicates", "lag", "time"];
         let mut rows = vec![title.map(str::to_owned)];
-        for source in functions::ALL {
+        for source in self.sources() {
             let tally = self.tallies.get(source.name);
             let mut about = tally.map_or([const { String::new() }; 4], |tally| {
                 [

@@ -61,7 +61,7 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
         files.secrets.push(("DEVO_SECRET_ID", "devo.json".to_owned(), devo.into()));
     }
     files.set("DEVO_URL", url, "where events go");
-    let all: Vec<&str> = functions::ALL.iter().map(|source| source.name).collect();
+    let all: Vec<&str> = functions::by_default().iter().map(|source| source.name).collect();
     let sources = ask("Sources", &all.join(","))?;
     files.set("SOURCES", sources, "what is collected");
     let lookback = ask("How far back to start", "24h")?;

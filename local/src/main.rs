@@ -1,4 +1,4 @@
-//! The program `mimecast-devo`: the eleven functions on one host, without AWS, and what looks after them here and there.
+//! The program `mimecast-devo`: the functions on one host, without AWS, and what looks after them here and there.
 
 mod backfill;
 mod balance;

@@ -123,7 +123,8 @@ impl Place {
         Ok(Settings::from_lookup(|name| match other.iter().find(|(known, _)| *known == name) {
             Some((_, value)) => value.clone(),
             None => (self.lookup)(name),
-        })?)
+        })?
+        .with_tables_of(&functions::ALL, &self.lookup)?)
     }
 
     /// The settings, as a function or `collect` needs them.
@@ -148,7 +149,8 @@ impl Place {
         Ok(Settings::from_lookup(|name| match name {
             "CHECKPOINT_TABLE" => Some(table.to_owned()),
             _ => (self.lookup)(name).or_else(|| other(name).map(str::to_owned)),
-        })?)
+        })?
+        .with_tables_of(&functions::ALL, &self.lookup)?)
     }
 
     /// Whether the checkpoints could be worked with by this user, as far as a look can tell; `None` for a table, which tells it itself.

@@ -11,7 +11,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
-use simulator::data::{self, SUMMARY_TABLE};
+use chrono::TimeDelta;
+use simulator::data::{self, Expected, SUMMARY_TABLE};
 use simulator::devo;
 use world::{World, add};
 
@@ -121,6 +122,24 @@ async fn a_source_that_fails_is_reported_and_tried_again_while_others_go_on() {
         })
         .await;
     world.mimecast.allow("audit");
+    running.until_delivered(&world, &expected).await;
+    running.stop().await;
+    assert_eq!(world.differences(&expected), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn sources_that_are_off_by_default_are_collected_where_they_are_asked_for() {
+    let mut world = World::new().await;
+    world.set("SOURCES", "dlp,release,rejections,siemci");
+    world.set("DEVO_TABLE_RELEASE", "my.app.released");
+    let (now, mut expected) = (world.mimecast.now(), Expected::new());
+    let (oldest, newest) = (now - TimeDelta::hours(20), now - TimeDelta::seconds(90));
+    for source in functions::on_request() {
+        add(&mut expected, data::add(&world.mimecast, source.name, 1, oldest, newest, 30));
+    }
+    let released = expected.remove("my.app.mimecast.release").unwrap();
+    expected.insert("my.app.released".to_owned(), released);
+    let mut running = world.start();
     running.until_delivered(&world, &expected).await;
     running.stop().await;
     assert_eq!(world.differences(&expected), (vec![], vec![]));

@@ -19,17 +19,20 @@ fn text(output: &Output) -> String {
 
 /// The Devo tables in the table at the end, with the events of each.
 fn tables(text: &str) -> Vec<(&str, usize)> {
-    let cells = text.lines().map(|line| line.split_whitespace().skip_while(|word| !word.starts_with("mail.mimecast.")));
+    let is_table = |word: &str| word.starts_with("mail.mimecast.") || word.starts_with("my.app.mimecast.");
+    let cells = text.lines().map(|line| line.split_whitespace().skip_while(|word| !is_table(word)));
     cells.filter_map(|mut cells| Some((cells.next()?, cells.next()?.parse().unwrap()))).collect()
 }
 
 #[test]
 fn every_event_is_accounted_for_by_both_apis() {
-    for api in ["1.0", "2.0"] {
-        let output = demo().args(["--api", api, "--seed", "7", "--scale", "1"]).output().unwrap();
+    let all = "--all-sources";
+    for (api, more, count) in [("1.0", "", 19), ("2.0", "", 19), ("1.0", all, 22), ("2.0", all, 25)] {
+        let more = Some(more).filter(|more| !more.is_empty());
+        let output = demo().args(["--api", api, "--seed", "7", "--scale", "1"]).args(more).output().unwrap();
         let text = text(&output);
         let tables = tables(&text);
-        assert_eq!(tables.len(), 19, "{text}");
+        assert_eq!(tables.len(), count, "{text}");
         assert!(tables.iter().all(|(_, events)| *events > 0), "{text}");
         let total: usize = tables.iter().map(|(_, events)| events).sum();
         assert!(text.starts_with(&format!("{total} events at a simulated Mimecast")), "{text}");
@@ -60,7 +63,7 @@ fn nothing_of_the_environment_gets_in() {
 #[cfg(unix)]
 #[test]
 fn it_goes_on_with_new_events_until_interrupted() {
-    let mut child = demo().args(["--keep", "--scale", "1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = demo().args(["--keep", "--scale", "1", "--all-sources"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
     while !text.contains("\nround 1: ") {
@@ -71,7 +74,7 @@ fn it_goes_on_with_new_events_until_interrupted() {
     assert!(child.wait().unwrap().success(), "{text}");
     let tables = tables(&text);
     let total: usize = tables.iter().map(|(_, events)| events).sum();
-    assert_eq!(tables.len(), 19, "{text}");
+    assert_eq!(tables.len(), 25, "{text}");
     assert!(text.ends_with(&format!("\nall {total} events arrived, none twice\n")), "{text}");
 }
 

@@ -3,13 +3,16 @@
 use chrono::TimeDelta;
 use simulator::data;
 
-use crate::world::{Api, SOURCES, World, now};
+use crate::world::{Api, SOURCES, World, now, together};
 
 async fn all_sources_arrive(api: Api) {
     let mut world = World::new(api).await;
     let expected = data::lively(&world.mimecast, 7, now(), 2);
     assert_eq!(expected.len(), 19, "nineteen tables are fed");
-    for source in SOURCES {
+    let on_request = world.fill_on_request(7, TimeDelta::hours(20), 80);
+    assert_eq!(on_request.len(), if api == Api::V1 { 3 } else { 6 });
+    let expected = together([expected, on_request]);
+    for source in world.sources() {
         let answer = world.run(source).await;
         assert_eq!(answer["status"], "caught_up", "{answer}");
         assert_eq!(answer["source"], source);
@@ -55,9 +58,10 @@ async fn another_tag_and_host_are_used() {
 async fn small_pages_give_the_same() {
     for api in [Api::V1, Api::V2] {
         let mut world = World::new(api).await;
-        let expected = data::lively(&world.mimecast, 10, now(), 1);
+        let on_request = world.fill_on_request(10, TimeDelta::hours(20), 40);
+        let expected = together([data::lively(&world.mimecast, 10, now(), 1), on_request]);
         world.set("PAGE_SIZE", "3");
-        for source in SOURCES {
+        for source in world.sources() {
             world.run(source).await;
         }
         world.assert_delivered(&expected);

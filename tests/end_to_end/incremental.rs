@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use simulator::data;
 use simulator::data::SUMMARY_TABLE;
 
 use crate::support::runtime::{Deadline, Outcome};
-use crate::world::{Api, SOURCES, World, now, together};
+use crate::world::{Api, World, now, together};
 
 /// Times that a second run of the hold summary sends it once more.
 fn with_summary_twice(mut expected: data::Expected) -> data::Expected {
@@ -20,15 +21,17 @@ async fn new_events_arrive_once() {
     for api in [Api::V1, Api::V2] {
         let mut world = World::new(api).await;
         let first = data::lively(&world.mimecast, 1, now(), 1);
-        for source in SOURCES {
+        let first_on_request = world.fill_on_request(1, TimeDelta::hours(20), 40);
+        for source in world.sources() {
             world.run(source).await;
         }
         world.stop_all();
         let second = data::more(&world.mimecast, 2, now(), 7);
-        for source in SOURCES {
+        let second_on_request = world.fill_on_request(2, TimeDelta::minutes(5), 7);
+        for source in world.sources() {
             world.run(source).await;
         }
-        world.assert_delivered(&with_summary_twice(together([first, second])));
+        world.assert_delivered(&with_summary_twice(together([first, first_on_request, second, second_on_request])));
     }
 }
 
@@ -37,7 +40,8 @@ async fn an_idle_run_is_cheap() {
     for api in [Api::V1, Api::V2] {
         let mut world = World::new(api).await;
         data::lively(&world.mimecast, 3, now(), 1);
-        for source in SOURCES {
+        world.fill_on_request(3, TimeDelta::hours(20), 40);
+        for source in world.sources() {
             world.run(source).await;
             world.mimecast.clear_requests();
             let before = world.aws.calls().len();
@@ -46,6 +50,7 @@ async fn an_idle_run_is_cheap() {
             let requests = world.mimecast.requests();
             let most = match (source, api) {
                 ("siem", Api::V2) => 10,
+                ("siemci", _) => 3,
                 ("threatfeed", _) => 2,
                 _ => 1,
             };

@@ -19,6 +19,7 @@ mod hostile;
 mod house;
 mod https;
 mod incremental;
+mod on_request;
 mod regressions;
 mod replay;
 mod reports;

@@ -282,8 +282,12 @@ async fn rows_with_an_empty_id_are_not_one() {
 async fn a_backfill_beyond_the_look_back_reports_its_gap() {
     let mut world = World::new(Api::V2).await;
     let line = r#"{"aggregateId":"1"}"#;
-    world.mimecast.push_siem_at("receipt", now() - TimeDelta::days(3), vec![line.into()]);
-    for (source, from, to) in [("audit", 80, 70), ("audit", 70, 50), ("siem", 12, 9), ("siem", 9, 2)] {
+    for kind in ["receipt", "entities"] {
+        world.mimecast.push_siem_at(kind, now() - TimeDelta::days(3), vec![line.into()]);
+    }
+    let sources =
+        [("audit", 80, 70), ("audit", 70, 50), ("siem", 12, 9), ("siem", 9, 2), ("siemci", 12, 9), ("siemci", 9, 2)];
+    for (source, from, to) in sources {
         let at = |days| (now() - TimeDelta::days(days)).format("%FT%TZ").to_string();
         let event = json!({"backfill": {"from": at(from), "to": at(to), "id": "b"}}).to_string();
         for first in [true, false] {
@@ -293,7 +297,8 @@ async fn a_backfill_beyond_the_look_back_reports_its_gap() {
             assert_eq!(answer.get("gap").is_some(), first, "{source} {from} to {to}: {answer}");
         }
     }
-    world.assert_delivered(&[("mail.mimecast.siem.receipt".to_owned(), vec![line.to_owned()])].into());
+    let tables = ["mail.mimecast.siem.receipt", "my.app.mimecast.ci.entities"];
+    world.assert_delivered(&tables.map(|table| (table.to_owned(), vec![line.to_owned()])).into());
 }
 
 #[tokio::test]

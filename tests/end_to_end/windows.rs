@@ -156,20 +156,28 @@ async fn pages_that_are_all_broken_are_an_error_and_lose_nothing() {
 
 #[tokio::test]
 async fn a_backfill_collects_its_range_beside_the_live_run() {
-    for source in ["url", "siem"] {
+    for (source, table, time) in [
+        ("url", URL, "date"),
+        ("dlp", "my.app.mimecast.dlp", "eventTime"),
+        ("release", "my.app.mimecast.release", "released"),
+        ("rejections", "my.app.mimecast.rejections", "created"),
+        ("siem", "mail.mimecast.siem.av", "timestamp"),
+        ("siemci", "my.app.mimecast.ci.mailflow", "timestamp"),
+    ] {
         let mut world = World::new(Api::V2).await;
         let start = now() - TimeDelta::hours(50);
         let at = |hours: i64| start + TimeDelta::hours(hours);
-        let row = |n: i64| {
-            format!(r#"{{"n":{n},"date":"{}","timestamp":{}}}"#, at(n).format("%FT%T+0000"), at(n).timestamp_millis())
+        let row = |n: i64| match source {
+            "siem" | "siemci" => format!(r#"{{"n":{n},"{time}":{}}}"#, at(n).timestamp_millis()),
+            _ => format!(r#"{{"n":{n},"{time}":"{}"}}"#, at(n).format("%FT%T+0000")),
         };
         for n in 0..40 {
             match source {
-                "url" => world.mimecast.push(source, at(n), row(n)),
-                _ => world.mimecast.push_siem_at("av", at(n), vec![row(n).into_bytes()]),
+                "siem" => world.mimecast.push_siem_at("av", at(n), vec![row(n).into_bytes()]),
+                "siemci" => world.mimecast.push_siem_at("mailflow", at(n), vec![row(n).into_bytes()]),
+                _ => world.mimecast.push(source, at(n), row(n)),
             }
         }
-        let table = if source == "url" { URL } else { "mail.mimecast.siem.av" };
         let backfill = |from: i64, to: i64, id: &str| {
             let (from, to) = (at(from).format("%FT%TZ"), at(to).format("%FT%TZ"));
             json!({"backfill": {"from": from.to_string(), "to": to.to_string(), "id": id}}).to_string()

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use mimecast_devo::embedded::Embedded;
 use serde_json::{Value, json};
-use simulator::data::{Expected, SUMMARY_TABLE};
+use simulator::data::{self, Expected, SUMMARY_TABLE};
 use simulator::{Devo, Mimecast};
 
 use crate::support::aws::Aws;
@@ -28,6 +28,9 @@ pub const SOURCES: [&str; 11] = [
     "siem",
 ];
 
+/// Those that are off unless asked for.
+pub const ON_REQUEST: [&str; 4] = ["dlp", "release", "rejections", "siemci"];
+
 /// Which of the two APIs the secret opens.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Api {
@@ -36,6 +39,7 @@ pub enum Api {
 }
 
 pub struct World {
+    pub api: Api,
     pub mimecast: Mimecast,
     pub devo: Arc<Devo>,
     pub aws: Aws,
@@ -67,7 +71,18 @@ impl World {
         let secrets = vec![mimecast.secret_v1(), mimecast.secret_v2(), devo.secret()];
         // The programs of this package lie side by side.
         let programs = Path::new(env!("CARGO_BIN_EXE_audit")).with_file_name("");
-        World { mimecast, devo, aws, store, programs, env, running: BTreeMap::new(), printed: String::new(), secrets }
+        World {
+            api,
+            mimecast,
+            devo,
+            aws,
+            store,
+            programs,
+            env,
+            running: BTreeMap::new(),
+            printed: String::new(),
+            secrets,
+        }
     }
 
     /// Takes the programs of functions started from here on out of another folder. For the benches.
@@ -170,7 +185,23 @@ impl World {
     }
 
     pub fn stop_all(&mut self) {
-        SOURCES.iter().for_each(|source| self.stop(source));
+        let sources: Vec<String> = self.running.keys().cloned().collect();
+        sources.iter().for_each(|source| self.stop(source));
+    }
+
+    /// All sources that the API has: of the four that are off unless asked for, 1.0 lacks Cloud Integrated.
+    #[allow(dead_code)]
+    pub fn sources(&self) -> Vec<&'static str> {
+        let has = |source: &&str| self.api == Api::V2 || *source != "siemci";
+        SOURCES.into_iter().chain(ON_REQUEST).filter(has).collect()
+    }
+
+    /// Adds about `count` events, since `oldest`, to each of those that are off unless asked for.
+    #[allow(dead_code)]
+    pub fn fill_on_request(&self, seed: u64, oldest: TimeDelta, count: usize) -> Expected {
+        let (now, sources) = (now(), self.sources());
+        let add = |source| data::add(&self.mimecast, source, seed, now - oldest, now - TimeDelta::seconds(90), count);
+        together(sources.into_iter().filter(|source| ON_REQUEST.contains(source)).map(add))
     }
 
     /// All that any function has printed.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use mimecast_devo::embedded::{Embedded, TABLE};
 use serde_json::{Value, json};
 use simulator::data::{self, Expected, SUMMARY_TABLE};
@@ -49,7 +50,7 @@ pub async fn cell(row: &Row, subject: Subject) {
         poison_file(&world.mimecast, subject);
         ledger.letter = Some(Vec::new());
     }
-    ledger.fill(subject, data::lively(&world.mimecast, 1, world.mimecast.now(), 1));
+    ledger.fill(subject, events(&world, subject, 1));
     if let Strike::DenseSecond(..) = row.strike {
         ledger.expected.entry(subject.table().to_owned()).or_default().extend(dense_second(&world.mimecast, subject));
     }
@@ -84,7 +85,7 @@ pub async fn cell(row: &Row, subject: Subject) {
         take_lease(&world.store, subject.source);
     }
 
-    ledger.fill(subject, data::more(&world.mimecast, 2, world.mimecast.now(), 5));
+    ledger.fill(subject, events(&world, subject, 2));
     let most = if let Expect::CutShort(_) = row.expect { RUNS } else { 1 };
     let mut answer = ledger.run(&mut world, subject).await;
     for _ in 1..most {
@@ -99,6 +100,17 @@ pub async fn cell(row: &Row, subject: Subject) {
     let idle = ledger.run(&mut world, subject).await;
     assert!(subject.is_polled() || idle["events"] == 0, "there is nothing new: {idle}");
     ledger.assert_arrived(&world, subject).await;
+}
+
+/// Many events at first, which have the seed 1, and a few more later. What is off unless asked for is filled alone.
+fn events(world: &World, subject: Subject, seed: u64) -> Expected {
+    let (mimecast, source, now) = (&world.mimecast, subject.source, world.mimecast.now());
+    match (seed, subject.is_on_request()) {
+        (1, true) => data::lively_on_request(mimecast, source, seed, now, 1),
+        (1, false) => data::lively(mimecast, seed, now, 1),
+        (_, true) => data::add(mimecast, source, seed, now - TimeDelta::minutes(5), now - TimeDelta::seconds(90), 5),
+        (_, false) => data::more(mimecast, seed, now, 5),
+    }
 }
 
 /// The run that is struck, and proof that it was.
@@ -197,10 +209,10 @@ fn take_lease(store: &Embedded, source: &str) {
 fn old_checkpoint(world: &World, subject: Subject) {
     let feed = match subject.source {
         "threatfeed" => "malware_customer",
-        _ if subject.has_links() => "receipt",
+        _ if subject.has_links() => subject.siem_type(),
         _ => "MTA",
     };
-    let caught_up = world.mimecast.now() - chrono::TimeDelta::days(8);
+    let caught_up = world.mimecast.now() - TimeDelta::days(8);
     let state = json!({"streams": {feed: {"token": "of-eight-days-ago", "caught_up": caught_up}}}).to_string();
     let item = json!({
         "pk": {"S": format!("default#{}", subject.source)}, "sk": {"S": "checkpoint"},

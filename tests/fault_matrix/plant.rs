@@ -16,8 +16,9 @@ pub fn poison_file(mimecast: &Mimecast, subject: Subject) {
         }
     } else {
         mimecast.siem_mode(SiemMode { files_per_answer: 1, ..SiemMode::default() });
-        let lines = (0..12).map(|number| format!(r#"{{"type":"receipt","poison":{number}}}"#).into_bytes());
-        mimecast.push_siem_at("receipt", at, lines.collect());
+        let kind = subject.siem_type();
+        let lines = (0..12).map(|number| format!(r#"{{"type":"{kind}","poison":{number}}}"#).into_bytes());
+        mimecast.push_siem_at(kind, at, lines.collect());
     }
 }
 
@@ -34,9 +35,10 @@ pub fn bad_line(mimecast: &Mimecast, subject: Subject, line: &[u8], expected: &m
     let good = [r#"{"id":"before"}"#, r#"{"id":"behind"}"#].map(str::to_owned);
     let [before, behind] = &good;
     match subject.source {
-        "siem" => {
-            mimecast.push_siem("av", vec![before.clone().into(), line.to_vec(), behind.clone().into()]);
-            expected.entry("mail.mimecast.siem.av".to_owned()).or_default().extend(good);
+        "siem" | "siemci" => {
+            let kind = subject.siem_type();
+            mimecast.push_siem(kind, vec![before.clone().into(), line.to_vec(), behind.clone().into()]);
+            expected.entry(format!("{}.{kind}", subject.table())).or_default().extend(good);
         }
         "threatfeed" => {
             // One field more than there are columns.
@@ -58,7 +60,7 @@ pub fn bad_line(mimecast: &Mimecast, subject: Subject, line: &[u8], expected: &m
 pub fn marked_event(mimecast: &Mimecast, subject: Subject, text: &str) -> Vec<u8> {
     let event = format!(r#"{{"id":"marked","pad":"{text}"}}"#);
     match subject.source {
-        "siem" => mimecast.push_siem("av", vec![event.into_bytes()]),
+        "siem" | "siemci" => mimecast.push_siem(subject.siem_type(), vec![event.into_bytes()]),
         "threatfeed" => mimecast.push_feed("malware_grid", mimecast.now(), ["null", "null", text, "2026"]),
         "dashboard" => mimecast.push_notice(event),
         _ => mimecast.push(subject.source, mimecast.now() - TimeDelta::minutes(10), event),

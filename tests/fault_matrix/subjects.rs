@@ -1,9 +1,9 @@
-//! What a fault can hit: each source behind each of the two APIs, and the groups of them that rows name.
+//! What a fault can hit: each source behind each of the two APIs (those that are off unless asked for behind one), and the groups of them that rows name.
 
 use collector::source::Kind;
 
 use crate::row::Breadth;
-use crate::world::{Api, SOURCES};
+use crate::world::{Api, ON_REQUEST, SOURCES};
 
 /// A source as one of the two APIs serves it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +49,9 @@ const EACH_KIND: [Subject; 7] = [
     Subject { source: "siem", api: Api::V2 },
 ];
 
+/// Sources that are off unless asked for, the APIs by turns: they are read by the code that reads the others.
+const ON_REQUEST_BY: [Api; 4] = [Api::V1, Api::V2, Api::V1, Api::V2];
+
 impl Reach {
     /// The subjects, or those of them that the breadth names.
     pub fn subjects(self, breadth: Breadth) -> Vec<Subject> {
@@ -56,10 +59,12 @@ impl Reach {
         let named = |(number, subject): &(usize, Subject)| match breadth {
             Breadth::Every => true,
             // The APIs by turns; of SIEM, where they have nothing in common, both.
+            Breadth::EachSource(_) if subject.is_on_request() => true,
             Breadth::EachSource(_) => number % 4 == 0 || number % 4 == 3 || subject.source == "siem",
             Breadth::EachKind(_) => EACH_KIND.contains(subject),
         };
-        let named = all.enumerate().filter(named).map(|(_, subject)| subject);
+        let on_request = ON_REQUEST.into_iter().zip(ON_REQUEST_BY).map(|(source, api)| Subject { source, api });
+        let named = all.chain(on_request).enumerate().filter(named).map(|(_, subject)| subject);
         named.filter(|subject| self.has(subject)).collect()
     }
 
@@ -74,11 +79,11 @@ impl Reach {
             Self::Files => stream && !subject.has_links(),
             Self::Links => subject.has_links(),
             Self::Streams => stream,
-            Self::Siem => subject.source == "siem",
+            Self::Siem => subject.is_siem(),
             Self::Feeds => subject.source == "threatfeed" || subject.has_links(),
             Self::Paged => window || stream,
             Self::Remembering => !subject.is_polled(),
-            Self::RawLines => window || subject.source == "siem",
+            Self::RawLines => window || subject.is_siem(),
         }
     }
 }
@@ -99,6 +104,7 @@ impl Subject {
             Kind::Window(window) => window.path,
             Kind::Snapshot(snapshot) => snapshot.path,
             Kind::Stream(_) if self.source == "threatfeed" => "/api/ttp/threat-intel/get-feed",
+            Kind::Stream(_) if self.source == "siemci" => "/siem/v1/batch/events/ci",
             Kind::Stream(_) if self.has_links() => "/siem/v1/batch/events/cg",
             Kind::Stream(_) => "/api/audit/get-siem-logs",
         }
@@ -106,7 +112,11 @@ impl Subject {
 
     /// What is in the calls of one feed among several, and not the first.
     pub fn feed(&self) -> &'static str {
-        if self.has_links() { "type=process" } else { "malware_grid" }
+        match self.source {
+            "siemci" => "type=mailflow",
+            "siem" => "type=process",
+            _ => "malware_grid",
+        }
     }
 
     pub fn is_window(&self) -> bool {
@@ -118,7 +128,21 @@ impl Subject {
     }
 
     pub fn has_links(&self) -> bool {
-        self.source == "siem" && self.api == Api::V2
+        self.is_siem() && self.api == Api::V2
+    }
+
+    /// Of the gateway or of Cloud Integrated.
+    pub fn is_siem(&self) -> bool {
+        ["siem", "siemci"].contains(&self.source)
+    }
+
+    /// A type of its SIEM events, which has a feed of its own.
+    pub fn siem_type(&self) -> &'static str {
+        if self.source == "siemci" { "entities" } else { "receipt" }
+    }
+
+    pub fn is_on_request(&self) -> bool {
+        ON_REQUEST.contains(&self.source)
     }
 
     /// Every poll is sent whole.

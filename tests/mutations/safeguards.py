@@ -30,6 +30,8 @@ STREAM = "shared/collector/src/read/stream.rs"
 LINKS = "shared/collector/src/read/stream/links.rs"
 ANSWERS = "shared/collector/src/read/stream/answers.rs"
 FILE = "shared/collector/src/read/file.rs"
+RELEASE = "functions/src/release.rs"
+REJECTIONS = "functions/src/rejections.rs"
 HTTPS = "shared/https/src/lib.rs"
 TRANSPORT = "shared/devo/src/transport.rs"
 PROBE = "shared/devo/src/http/probe.rs"
@@ -134,6 +136,10 @@ MUTATIONS = [
      "field_cases::sinks::a_secret_whose_url_has_moved_is_read_again_once_the_old_host_is_gone"),
     ("a long dashboard fits its item", SENT, "const MOST: usize = 10_000;", "const MOST: usize = 20_000;",
      COLLECTOR, "sent::tests::an_item_holds_it"),
+    ("a released id in another state is another event", RELEASE, "id: None,", 'id: Some("id"),',
+     FUNCTIONS, "on_request::a_released_id_in_another_state_is_another_event_and_may_lack_its_time"),
+    ("rejections are asked for of the whole account", REJECTIONS, 'filter: r#""admin":true"#,', 'filter: "",',
+     FUNCTIONS, "all_sources::all_sources_arrive_by_api_2"),
     ("the texts beside a dead letter are bounded", LETTERS, "const TEXT: usize = 2_000;", "const TEXT: usize = 200_000;",
      COLLECTOR, "store::tests::a_dead_letter_with_long_texts_is_kept_too"),
     ("a Devo that takes any token proves nothing", PROBE, "if to_stranger == status {", "if false && to_stranger == status {",

@@ -36,6 +36,6 @@ pub use process::lambda::serve;
 pub use process::logging::init_logging;
 pub use process::secrets::Secrets;
 pub use replay::Replayed;
-pub use settings::{SIEM_TYPES, Settings, ThreatfeedFormat, parse_duration, variable};
+pub use settings::{SIEM_TYPES, SIEMCI_TYPES, Settings, ThreatfeedFormat, parse_duration, variable};
 pub use source::Source;
 pub use store::{BackfillOverview, Letter, Overview, Store};

@@ -3,14 +3,17 @@
 //! `AWS_ENDPOINT_URL` and the like are the AWS SDK's own. Whether `MIMECAST_REGION` exists depends on the kind of keys and is
 //! for the `mimecast` crate to say; what a URL's credentials are, for `devo`.
 
+mod tables;
+
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use chrono::TimeDelta;
 use tracing::Level;
 
 use crate::error::Error;
+use crate::source::Source;
 
 /// The settings of a function.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +27,10 @@ pub struct Settings {
     devo_url: Option<String>,
     /// `DEVO_HOST`, `DEVO_SYSLOG_DATE`, `DEVO_SYSLOG_FRAMING`, `DEVO_SYSLOG_GZIP`, `DEVO_ACCEPTED` and `DEVO_CONNECTIONS`.
     pub devo: devo::Options,
-    /// `DEVO_TAG`: what stands at the front of every table.
-    pub devo_tag: String,
+    /// `DEVO_TAG`: what stands at the front of every table in place of Devo's own, or of `my.app.mimecast`.
+    pub devo_tag: Option<String>,
+    /// `DEVO_TABLE_<SOURCE>`, by source; see [`Settings::with_tables_of`].
+    devo_tables: BTreeMap<&'static str, String>,
     /// `CHECKPOINT_TABLE`: the name of the table.
     pub checkpoint_table: String,
     /// `TENANT`: the tenant of an event that names none.
@@ -37,7 +42,9 @@ pub struct Settings {
     /// `SETTLE`: how far behind the server's clock a window ends; `None` for the source's own.
     pub settle: Option<TimeDelta>,
     /// `SIEM_TYPES`: the log types to collect by API 2.0, each once, in the order given.
-    pub siem_types: Vec<&'static str>,
+    siem_types: Vec<&'static str>,
+    /// `MIMECAST_DASHBOARD_ACCOUNT`: the account code to ask for the dashboard with; API 2.0 may demand it.
+    pub dashboard_account: Option<String>,
     /// `THREATFEED_TYPES`: the feeds to collect, each once, in the order given.
     pub threatfeed_types: Vec<&'static str>,
     /// `THREATFEED_FORMAT`: how the feeds are asked for.
@@ -75,10 +82,15 @@ pub const SIEM_TYPES: [&str; 10] = [
     "attachment protect",
 ];
 
+/// Those of Cloud Integrated.
+pub const SIEMCI_TYPES: [&str; 3] = ["entities", "mailflow", "urlclick"];
+
 const THREATFEED_TYPES: [&str; 2] = ["malware_customer", "malware_grid"];
 
 /// Far above any sense, far below what an instant can be moved by.
 const LONGEST: TimeDelta = TimeDelta::days(3650);
+
+const TAG: &str = "words of a-z 0-9 _ with single dots between them, like my.app";
 
 const DEVO_URLS: &str = "https://<host>, tls://<host>:<port>, tcp://<host>:<port>, relp://<host>:<port>, \
                          relp+tls://<host>:<port> or stdout: (http:// for a loopback address only), without a path of \
@@ -88,12 +100,12 @@ const DEVO_URLS: &str = "https://<host>, tls://<host>:<port>, tcp://<host>:<port
 const MAX_CONNECTIONS: usize = 16;
 
 impl Settings {
-    /// Reads the environment.
+    /// Reads the environment, for one source.
     ///
     /// # Errors
-    /// As [`Settings::from_lookup`].
-    pub fn from_env() -> Result<Self, Error> {
-        Self::from_lookup(variable)
+    /// As [`Settings::from_lookup`] and [`Settings::with_tables_of`].
+    pub fn from_env(source: &'static Source) -> Result<Self, Error> {
+        Self::from_lookup(variable)?.with_tables_of(&[source], variable)
     }
 
     /// Reads the variables that `lookup` gives by name. A blank one counts as unset; white space around a value is dropped.
@@ -168,9 +180,9 @@ impl Settings {
             devo_secret_id,
             devo_url: devo_url.flatten(),
             devo: devo_options(&lookup, &problems),
-            devo_tag: problems
-                .or(checked("DEVO_TAG", "words of a-z 0-9 _ with single dots between them, like my.app", is_tag), None)
-                .unwrap_or_else(|| "mail.mimecast".to_owned()),
+            // What was the default once, and stands in deployments of that time: no source's table moves.
+            devo_tag: problems.or(checked("DEVO_TAG", TAG, is_tag), None).filter(|tag| tag != tables::FRONTS[0]),
+            devo_tables: BTreeMap::new(),
             checkpoint_table: required("CHECKPOINT_TABLE", Ok(get("CHECKPOINT_TABLE")), "the DynamoDB table's name"),
             tenant: problems
                 .or(checked("TENANT", "1 to 64 characters a-z 0-9 -", is_tenant), None)
@@ -178,7 +190,9 @@ impl Settings {
             initial_lookback: problems.or(duration("INITIAL_LOOKBACK"), None).unwrap_or(TimeDelta::hours(24)),
             overlap: problems.or(duration("OVERLAP"), None),
             settle: problems.or(duration("SETTLE"), None),
-            siem_types: problems.or(types("SIEM_TYPES", &SIEM_TYPES), Vec::new()),
+            siem_types: problems.or(types("SIEM_TYPES", &[&SIEM_TYPES[..], &SIEMCI_TYPES].concat()), Vec::new()),
+            dashboard_account: problems
+                .or(checked("MIMECAST_DASHBOARD_ACCOUNT", "an account code, like CUSA1A234", is_account), None),
             threatfeed_types: problems.or(types("THREATFEED_TYPES", &THREATFEED_TYPES), Vec::new()),
             threatfeed_format: problems.one_of(
                 "THREATFEED_FORMAT",
@@ -210,6 +224,12 @@ impl Settings {
                 .add(bad("SETTINGS", "<variable>=<value> with semicolons between them, of variables that there are"));
         }
         problems.none().map(|()| settings)
+    }
+
+    /// Which of a source's own SIEM types to collect: those that `SIEM_TYPES` names, or all where it names none of them.
+    pub fn siem_types(&self, own: &[&'static str]) -> impl Iterator<Item = &'static str> {
+        let named: Vec<_> = self.siem_types.iter().copied().filter(|name| own.contains(name)).collect();
+        if named.is_empty() { own.to_vec() } else { named }.into_iter()
     }
 
     /// The default tenant of `lookup`, also where other settings are wrong: for messages.
@@ -383,12 +403,18 @@ fn parse_types(list: &str, known: &[&'static str]) -> Option<Vec<&'static str>> 
 /// Whether a text sets nothing but known variables.
 fn are_settings(text: &str, known: &BTreeSet<String>) -> bool {
     let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| part.split_once('=')).all(|part| part.is_some_and(|(name, _)| known.contains(name.trim())))
+    parts
+        .map(|part| part.split_once('='))
+        .all(|part| part.is_some_and(|(name, _)| known.contains(name.trim()) || name.trim().starts_with(tables::OWN)))
 }
 
 /// Catches the secret's JSON where its id belongs, and a misspelt `{tenant}`.
 fn is_secret_id(text: &str) -> bool {
     !text.replace("{tenant}", "").contains(|c: char| matches!(c, '{' | '}' | '"') || c.is_control())
+}
+
+fn is_account(text: &str) -> bool {
+    text.bytes().all(|c| c.is_ascii_alphanumeric())
 }
 
 fn is_host(text: &str) -> bool {

@@ -1,4 +1,4 @@
-//! What a source is, as data. The eleven descriptions live in `functions/`; nothing here knows any of them.
+//! What a source is, as data. The descriptions live in `functions/`; nothing here knows any of them.
 
 use chrono::TimeDelta;
 use mimecast::Rows;
@@ -51,7 +51,7 @@ pub struct Window {
 
 /// A source that hands on tokens: one or several streams, each with its own token.
 pub struct Stream {
-    /// The streams, by settings and API (`true`: 2.0).
+    /// The streams, by settings and API (`true`: 2.0); none where that API does not have the source.
     pub feeds: fn(&Settings, bool) -> Vec<Feed>,
     /// What makes two events the same.
     pub identity: Identity,
@@ -107,11 +107,20 @@ pub enum Identity {
 pub struct Snapshot {
     /// Endpoint, the same in both APIs.
     pub path: &'static str,
+    /// What is asked for, by settings: a JSON object, or all there is.
+    pub item: fn(&Settings) -> Option<String>,
     /// Where the rows are.
     pub rows: Rows,
     /// The member that tells rows apart: each is sent once, and again when its content has changed. Without one every poll
     /// is sent whole, stamped with `collectedAt`.
     pub id: Option<&'static str>,
+}
+
+impl Snapshot {
+    /// The body of its request.
+    pub(crate) fn question(&self, settings: &Settings) -> String {
+        format!(r#"{{"data":[{}]}}"#, (self.item)(settings).unwrap_or_default())
+    }
 }
 
 /// A longer log type is no name of a table.

@@ -42,8 +42,9 @@ const V1: [&str; 4] = ["app_id", "app_key", "access_key", "secret_key"];
 const V2: [&str; 2] = ["client_id", "client_secret"];
 
 /// API 1.0 regions and their hosts
-/// (<https://integrations.mimecast.com/documentation/api-overview/global-base-urls/>).
-const REGIONS_V1: [(&str, &str); 8] = [
+/// (<https://integrations.mimecast.com/documentation/api-overview/global-base-urls/>). `uspcom`, the public sector of the United States,
+/// is where Rapid7's client finds it. Of Offshore, Mimecast's own guides name two hosts: where this is the wrong one, `base_url`.
+const REGIONS_V1: [(&str, &str); 9] = [
     ("eu", "eu-api.mimecast.com"),
     ("de", "de-api.mimecast.com"),
     ("us", "us-api.mimecast.com"),
@@ -52,6 +53,7 @@ const REGIONS_V1: [(&str, &str); 8] = [
     ("za", "za-api.mimecast.com"),
     ("au", "au-api.mimecast.com"),
     ("je", "je-api.mimecast.com"),
+    ("uspcom", "uspcom-api.mimecast-pscom-us.com"),
 ];
 
 /// API 2.0 regions and their hosts (Mimecast support article 41019270938643).
@@ -224,6 +226,10 @@ mod tests {
         assert_eq!(url(V2_SECRET, None, None).unwrap(), "https://api.services.mimecast.com");
         assert_eq!(url(V2_SECRET, None, Some("uk")).unwrap(), "https://uk-api.services.mimecast.com");
         assert_eq!(url(V1_SECRET, None, Some("usb")).unwrap(), "https://usb-api.mimecast.com");
+        assert_eq!(url(V1_SECRET, None, Some("je")).unwrap(), "https://je-api.mimecast.com");
+        let public = "https://uspcom-api.mimecast-pscom-us.com";
+        assert_eq!(url(V1_SECRET, None, Some("uspcom")).unwrap(), public);
+        assert!(url(V2_SECRET, None, Some("uspcom")).unwrap_err().contains("global us uk"));
         assert!(url(V1_SECRET, None, None).unwrap_err().contains("MIMECAST_REGION"));
         assert!(url(V1_SECRET, None, Some("global")).unwrap_err().contains("eu de us usb"));
         let own = V2_SECRET.replace('}', r#","base_url":"http://127.0.0.1:1/"}"#);

@@ -29,7 +29,8 @@ impl World {
         match &source.kind {
             Kind::Window(window) => {
                 let overlap = self.plan.overlap.unwrap_or(window.overlap);
-                let time = time(line, window.time).unwrap_or(shown);
+                // A row may come without a time, and is of any within the overlap then.
+                let Some(time) = time(line, window.time) else { return shown + SETTLED + overlap };
                 let late = shown > time + SETTLE;
                 time + SETTLED + if late { overlap } else { TimeDelta::zero() }
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use collector::Source;
+use collector::source::Kind;
 use fastrand::Rng;
 use simulator::mimecast::SiemMode;
 
@@ -57,11 +58,14 @@ impl Plan {
         // The one source that is read by two kinds of requests is in more worlds than its turn.
         let listed = rng.u8(..6) == 0;
         sources.sort_by_key(|source| !(listed && source.name == "siem"));
-        sources.truncate(*pick(rng, &[1, 1, 1, 2, 3]));
+        let count = *pick(rng, &[1, 1, 1, 2, 3]);
         // Some worlds are calm in one way or all, so that the strict form of the promises is tested too.
         let rate = |rng: &mut Rng| *pick(rng, &[0.0, 0.0, 0.02, 0.1, 0.3]);
         let v2 = listed || rng.u8(..3) > 0;
-        let listed = v2 && sources.iter().any(|source| source.name == "siem");
+        // API 1.0 does not have Cloud Integrated.
+        sources.retain(|source| v2 || source.name != "siemci");
+        sources.truncate(count);
+        let listed = v2 && sources.iter().any(|source| is_dated(source));
         let siem = SiemMode {
             zip: rng.u8(..5) > 0,
             files_per_answer: rng.usize(1..5),
@@ -128,8 +132,13 @@ impl Plan {
 
     /// Whether a source is read by listings, which can be asked for by date.
     pub fn lists(&self, source: &Source) -> bool {
-        self.v2 && source.name == "siem"
+        self.v2 && is_dated(source)
     }
+}
+
+/// SIEM of either kind.
+pub fn is_dated(source: &Source) -> bool {
+    matches!(&source.kind, Kind::Stream(stream) if stream.dated)
 }
 
 /// One of several.

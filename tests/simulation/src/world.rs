@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::honesty::SETTLED;
 use crate::ledger::Ledger;
-use crate::plan::{Plan, pick};
+use crate::plan::{Plan, is_dated, pick};
 use crate::trace::Trace;
 
 /// When a world begins at the earliest. The engine drops what has expired by the machine's clock, so this lies behind no such
@@ -240,8 +240,10 @@ impl World {
         match &source.kind {
             Kind::Window(_) => self.mimecast.push(source.name, time, &raw),
             // Of a listing, which any line may be in; in an answer of files only what its JSON survives.
-            Kind::Stream(_) if source.name == "siem" => {
-                let kind = *pick(&mut self.rng(), &["receipt", "process", "av"]);
+            Kind::Stream(_) if is_dated(source) => {
+                let gateway = source.name == "siem";
+                let kinds = if gateway { ["receipt", "process", "av"] } else { ["entities", "mailflow", "urlclick"] };
+                let kind = *pick(&mut self.rng(), &kinds);
                 self.mimecast.push_siem_at(kind, self.now(), vec![raw.clone()]);
             }
             _ => return,

@@ -26,7 +26,7 @@ pub const SUMMARY_TABLE: &str = "mail.mimecast.message.summary";
 /// The table of the dashboard.
 pub const DASHBOARD_TABLE: &str = "mail.mimecast.account.dashboard";
 
-/// Fills all eleven sources with events of the 20 hours before `now`, about 600 times `scale` of them, and returns what
+/// Fills the eleven sources that are collected by default with events of the 20 hours before `now`, about 600 times `scale` of them, and returns what
 /// the product must deliver once (threat feeds in CSV form; for STIX see `stix`).
 pub fn lively(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, scale: usize) -> Expected {
     let mut maker = Maker::new(seed);
@@ -35,7 +35,8 @@ pub fn lively(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, scale: usize) 
     for source in &rows::SOURCES {
         rows::push(mimecast, &mut maker, source, oldest, newest, 40 * scale, &mut expected);
     }
-    siem::push(mimecast, &mut maker, oldest, newest, 3 * scale, 8, &mut expected);
+    let times = maker.times(oldest, newest, 3 * scale);
+    siem::push(mimecast, &mut maker, "siem", times, 8, &mut expected);
     for feed in ["malware_customer", "malware_grid"] {
         push_feed(mimecast, &mut maker, feed, oldest, newest, 30 * scale, &mut expected);
     }
@@ -48,7 +49,19 @@ pub fn lively(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, scale: usize) 
     expected
 }
 
-/// Adds about `count` new events to each source, timed in the minutes before `now`, and returns what is new. `seed` must
+/// The same for one of those that are not collected by default.
+pub fn lively_on_request(mimecast: &Mimecast, source: &str, seed: u64, now: DateTime<Utc>, scale: usize) -> Expected {
+    let (newest, oldest) = (now - TimeDelta::seconds(90), now - TimeDelta::hours(20));
+    if source != "siemci" {
+        return add(mimecast, source, seed, oldest, newest, 40 * scale);
+    }
+    let (mut maker, mut expected) = (Maker::new(seed), Expected::new());
+    let times = maker.times(oldest, newest, 3 * scale);
+    siem::push(mimecast, &mut maker, source, times, 8, &mut expected);
+    expected
+}
+
+/// Adds about `count` new events to each of them, timed in the minutes before `now`, and returns what is new. `seed` must
 /// be one that this account has not had yet: ids follow from it. The hold
 /// summary, of which every poll is an event, stays as it is and is not in the result.
 pub fn more(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, count: usize) -> Expected {
@@ -58,7 +71,7 @@ pub fn more(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, count: usize) ->
     for source in &rows::SOURCES {
         rows::push(mimecast, &mut maker, source, oldest, newest, count, &mut expected);
     }
-    siem::push(mimecast, &mut maker, newest, newest, 1, count, &mut expected);
+    siem::push(mimecast, &mut maker, "siem", vec![newest], count, &mut expected);
     for feed in ["malware_customer", "malware_grid"] {
         push_feed(mimecast, &mut maker, feed, oldest, newest, count, &mut expected);
     }
@@ -68,7 +81,7 @@ pub fn more(mimecast: &Mimecast, seed: u64, now: DateTime<Utc>, count: usize) ->
     expected
 }
 
-/// Adds about `count` new events to one source, timed from `oldest` to `newest` (SIEM files: published at `newest`), and
+/// Adds about `count` new events to one source, by default or not, timed from `oldest` to `newest` (SIEM files: published at `newest`), and
 /// returns them. As in `more`, each `seed` serves once; the hold summary gets `count` new rows in place of the old ones.
 pub fn add(
     mimecast: &Mimecast,
@@ -81,7 +94,7 @@ pub fn add(
     let mut maker = Maker::new(seed);
     let mut expected = Expected::new();
     match source {
-        "siem" => siem::push_some(mimecast, &mut maker, newest, count, &mut expected),
+        "siem" | "siemci" => siem::push_some(mimecast, &mut maker, source, newest, count, &mut expected),
         "threatfeed" => {
             let feed = maker.one_of(&["malware_customer", "malware_grid"]).to_owned();
             push_feed(mimecast, &mut maker, &feed, oldest, newest, count, &mut expected);
@@ -99,7 +112,7 @@ pub fn add(
             }
         }
         _ => {
-            if let Some(source) = rows::SOURCES.iter().find(|known| known.name == source) {
+            if let Some(source) = rows::source(source) {
                 rows::push(mimecast, &mut maker, source, oldest, newest, count, &mut expected);
             }
         }

@@ -126,8 +126,8 @@ impl Mimecast {
         self.state().expire_tokens();
     }
 
-    /// Adds a row, visible at once, to one of `audit`, `attachments`, `impersonation`, `url`, `search`, `view` and
-    /// `messageholdlist`. It is sent byte for byte as given, valid JSON or not, and found by `time` (whole seconds).
+    /// Adds a row, visible at once, to one of `audit`, `attachments`, `impersonation`, `url`, `search`, `view`,
+    /// `messageholdlist`, `dlp`, `release` and `rejections`. It is sent byte for byte as given, valid JSON or not, and found by `time` (whole seconds).
     pub fn push(&self, source: &str, time: DateTime<Utc>, row: impl AsRef<[u8]>) {
         self.push_late(source, time, DateTime::<Utc>::MIN_UTC, row);
     }
@@ -145,8 +145,8 @@ impl Mimecast {
         }
     }
 
-    /// Publishes one SIEM file now. `kind` is an API 2.0 type name (`receipt`, `internal email protect`, ...) or any
-    /// other; files of a kind that API 2.0 has no type for are listed there under `receipt`.
+    /// Publishes one SIEM file now. `kind` is an API 2.0 type name (`receipt`, `internal email protect`, ...; `entities`, `mailflow` and
+    /// `urlclick` for Cloud Integrated) or any other; files of a kind that API 2.0 has no type for are listed there under `receipt`.
     pub fn push_siem(&self, kind: &str, lines: Vec<Vec<u8>>) {
         let now = self.state().now();
         self.push_siem_at(kind, now, lines);

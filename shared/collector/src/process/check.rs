@@ -14,7 +14,6 @@ use tokio::time::{Duration, Instant};
 use crate::error::{Error, ErrorType};
 use crate::process::collector::Collector;
 use crate::read::probe::probe;
-use crate::read::task::table;
 use crate::source::{Kind, Source};
 
 /// Where a test event goes: Devo takes any table below `my.app`.
@@ -224,7 +223,7 @@ impl Collector {
         };
         tables.sort();
         tables.dedup();
-        tables.iter().map(|name| table(&self.settings, name).to_string()).collect()
+        tables.iter().map(|name| self.settings.table(source, name)).collect()
     }
 }
 

@@ -62,12 +62,12 @@ impl Collector {
         Self { networks: Some((mimecast, devo)), ..self }
     }
 
-    /// A collector as the environment describes it, on AWS.
+    /// A collector of one source as the environment describes it, on AWS.
     ///
     /// # Errors
     /// `Configuration`, naming the variable.
-    pub async fn from_env() -> Result<Self, Error> {
-        Ok(Self::on_aws(Settings::from_env()?).await)
+    pub async fn from_env(source: &'static Source) -> Result<Self, Error> {
+        Ok(Self::on_aws(Settings::from_env(source)?).await)
     }
 
     /// A collector with these settings, on AWS.
@@ -160,10 +160,6 @@ impl Collector {
         let mut account = self.account(tenant, None).await?;
         loop {
             let backfill = invocation.backfill.as_ref();
-            if backfill.is_some() && !can_backfill(source, &account.mimecast) {
-                let text = "backfill is not possible for this source: the API does not select it by time";
-                return Err(Error::Configuration(text.into()));
-            }
             let run = Run {
                 source,
                 tenant,
@@ -175,7 +171,11 @@ impl Collector {
                 clock: self.clock,
                 deadline,
             };
-            match run.run(counts).await {
+            let outcome = match obstacle(source, &self.settings, &account.mimecast, backfill.is_some()) {
+                Some(text) => Err(Error::Configuration(text.to_owned())),
+                None => run.run(counts).await,
+            };
+            match outcome {
                 Err(error) if another_secret_may_help(error.error_type()) => {
                     // With another one, once more.
                     match self.account(tenant, Some(&account)).await {
@@ -251,17 +251,25 @@ impl Store {
     }
 }
 
-/// The secret may have been rotated, or its `url` or `base_url` have moved to another host.
+/// The secret may have been rotated, have the keys of the other API, or its `url` or `base_url` have moved to another host.
 fn another_secret_may_help(error: ErrorType) -> bool {
-    use ErrorType::{Credentials, DevoRejected, DevoUnavailable, MimecastUnavailable};
-    matches!(error, Credentials | DevoRejected | DevoUnavailable | MimecastUnavailable)
+    use ErrorType::{Configuration, Credentials, DevoRejected, DevoUnavailable, MimecastUnavailable};
+    matches!(error, Configuration | Credentials | DevoRejected | DevoUnavailable | MimecastUnavailable)
 }
 
-/// The seven sources asked for by time, and SIEM 2.0 by days.
-fn can_backfill(source: &Source, mimecast: &Client) -> bool {
-    match &source.kind {
-        Kind::Window(_) => true,
-        Kind::Stream(stream) => stream.dated && mimecast.is_v2(),
-        Kind::Snapshot(_) => false,
+/// Why the API that the keys are for cannot be asked for this.
+fn obstacle(source: &Source, settings: &Settings, mimecast: &Client, backfill: bool) -> Option<&'static str> {
+    let is_v2 = mimecast.is_v2();
+    let (exists, by_time) = match &source.kind {
+        Kind::Window(_) => (true, true),
+        Kind::Stream(stream) => (!(stream.feeds)(settings, is_v2).is_empty(), stream.dated && is_v2),
+        Kind::Snapshot(_) => (true, false),
+    };
+    if !exists {
+        return Some(
+            "API 1.0 does not have this source: give the Mimecast secret the keys of API 2.0, client_id and client_secret, \
+             or leave this source out",
+        );
     }
+    (backfill && !by_time).then_some("backfill is not possible for this source: the API does not select it by time")
 }

@@ -35,7 +35,7 @@ pub fn serve(source: &'static Source) -> Pin<Box<dyn Future<Output = Result<(), 
         lambda_runtime::run(service_fn(move |event: LambdaEvent<Value>| async move {
             let clock = mimecast::Clock::System;
             let deadline = deadline(event.context.deadline, clock.now());
-            let collector = collector.get_or_try_init(Collector::from_env).await;
+            let collector = collector.get_or_try_init(|| Collector::from_env(source)).await;
             if Invocation::parse(&event.payload).is_ok_and(|invocation| invocation.check) {
                 return Ok(Reply::Check(check(source, collector, &event.payload, deadline).await));
             }

@@ -23,15 +23,20 @@ pub(crate) async fn probe(
         let outcome = match &source.kind {
             Kind::Window(window) => rows(window, client, until).await,
             Kind::Snapshot(snapshot) => {
-                let page = client.page(snapshot.path, r#"{"data":[]}"#, until).await;
+                let page = client.page(snapshot.path, &snapshot.question(settings), until).await;
                 page.and_then(|page| page.envelope.rows(snapshot.rows).map(drop))
             }
             Kind::Stream(_) => Ok(()),
         };
         return outcome.err().map(|error| (source.name.to_owned(), error)).into_iter().collect();
     };
-    let mut failed = Vec::new();
-    for feed in (stream.feeds)(settings, client.is_v2()) {
+    let (mut failed, feeds) = (Vec::new(), (stream.feeds)(settings, client.is_v2()));
+    if feeds.is_empty() {
+        let text =
+            "API 1.0 does not have this source: give the Mimecast secret the keys of API 2.0, or leave this source out";
+        failed.push((source.name.to_owned(), Error::Configuration(text.to_owned())));
+    }
+    for feed in feeds {
         let Err(error) = ask(&feed.ask, client, until).await else { continue };
         // What the other feeds would meet too.
         let is_all = matches!(error, Error::Credentials(_) | Error::RateLimited { .. } | Error::Unavailable(_));

@@ -28,23 +28,14 @@ pub(crate) struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// The table under the name that the settings give it.
-    pub fn table(&self, name: &str) -> Arc<str> {
-        table(self.settings, name)
+    /// Where the events of one of the source's tables go.
+    pub fn table(&self, table: &str) -> Arc<str> {
+        self.settings.table(self.source, table).into()
     }
 
     /// The marks of what has been delivered, from `stamp` on. Asked for only where there is something to compare: a run that
     /// finds nothing pays for no query.
     pub async fn seen(&self, stamp: &str) -> Result<Seen, Error> {
         self.store.seen(self.key, stamp, |_| true).await
-    }
-}
-
-/// A table with the front that `DEVO_TAG` asks for.
-pub(crate) fn table(settings: &Settings, name: &str) -> Arc<str> {
-    const FRONT: &str = "mail.mimecast";
-    match name.strip_prefix(FRONT) {
-        Some(rest) => format!("{}{rest}", settings.devo_tag).into(),
-        None => name.into(),
     }
 }

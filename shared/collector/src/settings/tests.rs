@@ -40,13 +40,15 @@ fn the_defaults_are_the_interface_s() {
                 accepted: devo::Accepted::Closed,
                 connections: 2,
             },
-            devo_tag: "mail.mimecast".to_owned(),
+            devo_tag: None,
+            devo_tables: BTreeMap::new(),
             checkpoint_table: "checkpoints".to_owned(),
             tenant: "default".to_owned(),
             initial_lookback: TimeDelta::days(1),
             overlap: None,
             settle: None,
-            siem_types: SIEM_TYPES.to_vec(),
+            siem_types: [&SIEM_TYPES[..], &SIEMCI_TYPES].concat(),
+            dashboard_account: None,
             threatfeed_types: vec!["malware_customer", "malware_grid"],
             threatfeed_format: ThreatfeedFormat::Csv,
             page_size: None,
@@ -75,7 +77,8 @@ fn every_variable_is_read() {
         ("INITIAL_LOOKBACK", "7d"),
         ("OVERLAP", "90s"),
         ("SETTLE", "0s"),
-        ("SIEM_TYPES", "av, url protect"),
+        ("SIEM_TYPES", "av, url protect, mailflow"),
+        ("MIMECAST_DASHBOARD_ACCOUNT", "CUSA1A234"),
         ("THREATFEED_TYPES", "malware_grid, malware_customer,malware_grid,"),
         ("THREATFEED_FORMAT", "stix"),
         ("PAGE_SIZE", "500"),
@@ -97,12 +100,13 @@ fn every_variable_is_read() {
             connections: 16,
         }
     );
-    assert_eq!(settings.devo_tag, "my.app");
+    assert_eq!(settings.devo_tag.as_deref(), Some("my.app"));
     assert_eq!(settings.tenant, "acme-2");
     assert_eq!(settings.initial_lookback, TimeDelta::days(7));
     assert_eq!(settings.overlap, Some(TimeDelta::seconds(90)));
     assert_eq!(settings.settle, Some(TimeDelta::zero()));
-    assert_eq!(settings.siem_types, ["av", "url protect"]);
+    assert_eq!(settings.siem_types, ["av", "url protect", "mailflow"]);
+    assert_eq!(settings.dashboard_account.as_deref(), Some("CUSA1A234"));
     assert_eq!(settings.threatfeed_types, ["malware_grid", "malware_customer"]);
     assert_eq!(settings.threatfeed_format, ThreatfeedFormat::Stix);
     assert_eq!(settings.page_size, Some(500));
@@ -114,7 +118,8 @@ fn every_variable_is_read() {
 #[test]
 fn a_blank_variable_is_an_unset_one() {
     let optional = "MIMECAST_REGION MIMECAST_BASE_URL DEVO_HOST DEVO_TAG TENANT INITIAL_LOOKBACK OVERLAP SETTLE \
-                    SIEM_TYPES THREATFEED_TYPES THREATFEED_FORMAT PAGE_SIZE LOG_LEVEL METRICS_NAMESPACE DEVO_OWN_LOGS";
+                    SIEM_TYPES THREATFEED_TYPES THREATFEED_FORMAT PAGE_SIZE LOG_LEVEL METRICS_NAMESPACE DEVO_OWN_LOGS \
+                    MIMECAST_DASHBOARD_ACCOUNT";
     for blank in ["", " \t"] {
         let changes: Vec<_> = optional.split(' ').map(|name| (name, blank)).collect();
         assert_eq!(read(&changes), read(&[]));
@@ -141,7 +146,7 @@ fn an_error_names_its_variable_and_what_is_allowed() {
         https://http-eu.devo.io/stream/acme/token!s3cret/h/t , stdout:, ,stdout: https://a,ftp://x"
         .split(' ')
         .collect();
-    let tables: [(&str, &[&str], &str); 22] = [
+    let tables: [(&str, &[&str], &str); 23] = [
         ("MIMECAST_SECRET_ID", &[r#"{"client_id":"s3cret"}"#, "a/{Tenant}", "a\nb"], "not the secret itself"),
         ("DEVO_SECRET_ID", &[r#"{"token":"s3cret"}"#, r#"env:{"token":"s3cret"}"#], "file:<path> or env:<name>"),
         ("DEVO_HOST", &["a b", "a/b", "a\\b", "a\u{a0}b", "a\nb", "a\u{0}b"], "without blanks"),
@@ -156,6 +161,7 @@ fn an_error_names_its_variable_and_what_is_allowed() {
         ("OVERLAP", &duration, "90s, 15m, 24h or 7d"),
         ("SETTLE", &duration, "90s, 15m, 24h or 7d"),
         ("SIEM_TYPES", &["virus", ",", "av;spam"], "attachment protect"),
+        ("MIMECAST_DASHBOARD_ACCOUNT", &["C 1", "s3cret!", "é", "C\"1"], "an account code"),
         ("THREATFEED_TYPES", &["malware", ",", "malware_grid;malware_customer", "MALWARE_GRID"], "malware_customer"),
         ("THREATFEED_FORMAT", &["json", "csv,stix", "s3cret"], "csv or stix"),
         ("PAGE_SIZE", &["0", "-1", "1.5", "ten", "4294967296"], "from 1"),
@@ -176,6 +182,45 @@ fn an_error_names_its_variable_and_what_is_allowed() {
             assert!(!message.contains("s3cret") && !message.contains(char::is_control), "{message}");
         }
     }
+}
+
+/// A source with this table, or with several below it.
+fn source(name: &'static str, table: &'static str, types: &'static [(&'static str, &'static str)]) -> &'static Source {
+    use crate::source::{Identity, Kind, Stream};
+    let feeds = |_: &Settings, _| Vec::new();
+    let stream = Stream { feeds, identity: Identity::File, types, keeps: TimeDelta::days(7), dated: true };
+    Box::leak(Box::new(Source { name, table, permission: "", kind: Kind::Stream(stream) }))
+}
+
+#[test]
+fn tables_are_moved_by_their_front_or_one_by_one() {
+    let (feed, dlp) = (source("feed", "mail.mimecast.threat.feed", &[]), source("dlp", "my.app.mimecast.dlp", &[]));
+    let table = |changes: &[(&str, &str)], source: &'static Source| {
+        let lookup =
+            |name: &str| changes.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        read(changes).unwrap().with_tables_of(&[source], lookup).map(|settings| settings.table(source, source.table))
+    };
+    for untouched in [&[][..], &[("DEVO_TAG", "mail.mimecast")], &[("DEVO_TABLE_FEED", " ")]] {
+        assert_eq!(table(untouched, feed).unwrap(), "mail.mimecast.threat.feed");
+        assert_eq!(table(untouched, dlp).unwrap(), "my.app.mimecast.dlp");
+    }
+    let moved = [("DEVO_TAG", "my.app.trial"), ("DEVO_TABLE_DLP", "my.app.leaks")];
+    assert_eq!(table(&moved, feed).unwrap(), "my.app.trial.threat.feed");
+    assert_eq!(table(&moved, dlp).unwrap(), "my.app.leaks");
+    assert_eq!(table(&moved[..1], dlp).unwrap(), "my.app.trial.dlp");
+    let several = source("dlp", "my.app.mimecast.ci", &[("a", "a")]);
+    assert!(table(&moved, several).unwrap_err().to_string().starts_with("DEVO_TABLE_DLP is set, but dlp has several"));
+    let wrong = table(&[("DEVO_TABLE_DLP", "S3cret")], dlp).unwrap_err().to_string();
+    assert!(wrong.starts_with("DEVO_TABLE_DLP must be ") && !wrong.contains("S3cret"), "{wrong}");
+}
+
+#[test]
+fn a_list_that_names_none_of_a_source_s_types_leaves_them_all() {
+    let types = |list, own: &[&'static str]| read(&[("SIEM_TYPES", list)]).unwrap().siem_types(own).collect::<Vec<_>>();
+    assert_eq!(types("", &SIEM_TYPES), SIEM_TYPES);
+    assert_eq!(types("av, mailflow, receipt", &SIEM_TYPES), ["av", "receipt"]);
+    assert_eq!(types("av, mailflow, receipt", &SIEMCI_TYPES), ["mailflow"]);
+    assert_eq!(types("av", &SIEMCI_TYPES), SIEMCI_TYPES);
 }
 
 #[test]

@@ -55,7 +55,7 @@ enum Target {
 }
 
 fn target(name: &str) -> Option<(&'static str, Target)> {
-    if let Some(source) = rows::SOURCES.iter().find(|source| source.name == name) {
+    if let Some(source) = rows::source(name) {
         return Some((source.table, Target::Rows(source.name)));
     }
     let kind = match name {

@@ -1,4 +1,4 @@
-//! Rows of the seven time-window sources and of the two snapshots.
+//! Rows of the time-window sources and of the two snapshots.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -15,6 +15,7 @@ pub(super) struct Source {
     twins: bool,
 }
 
+/// Those that are collected by default.
 pub(super) const SOURCES: [Source; 7] = [
     Source { name: "audit", table: "mail.mimecast.audit.events", make: audit, twins: false },
     Source { name: "attachments", table: "mail.mimecast.ttp.attachment", make: attachment, twins: true },
@@ -24,6 +25,18 @@ pub(super) const SOURCES: [Source; 7] = [
     Source { name: "view", table: "mail.mimecast.archive.messageview", make: view, twins: true },
     Source { name: "messageholdlist", table: "mail.mimecast.message.list", make: held, twins: false },
 ];
+
+/// Those that are not.
+const ON_REQUEST: [Source; 3] = [
+    Source { name: "dlp", table: "my.app.mimecast.dlp", make: leak, twins: true },
+    Source { name: "release", table: "my.app.mimecast.release", make: release, twins: true },
+    Source { name: "rejections", table: "my.app.mimecast.rejections", make: rejection, twins: false },
+];
+
+/// The source of this name, where it is one of rows.
+pub(super) fn source(name: &str) -> Option<&'static Source> {
+    SOURCES.iter().chain(&ON_REQUEST).find(|source| source.name == name)
+}
 
 /// Makes `count` rows or a few more, pushes them dressed, and notes them compact.
 pub(super) fn push(
@@ -195,6 +208,75 @@ fn held(maker: &mut Maker, time: DateTime<Utc>) -> String {
         ("size", maker.digits()),
         ("dateReceived", date(time)),
         ("policyInfo", quoted("Relaxed Spam Detection")),
+    ];
+    maker.object(members)
+}
+
+fn leak(maker: &mut Maker, time: DateTime<Utc>) -> String {
+    // Another offset is rare, and the same instant.
+    let there = (time + TimeDelta::hours(7)).format("%Y-%m-%dT%H:%M:%S+0700").to_string();
+    let members = vec![
+        ("senderAddress", maker.address()),
+        ("recipientAddress", maker.address()),
+        ("subject", maker.subject()),
+        ("eventTime", if maker.once_in(6) { quoted(&there) } else { date(time) }),
+        ("route", quoted("outbound")),
+        ("policy", quoted("Card \\u003cnumbers\\u003e")),
+        ("action", quoted(maker.one_of(&["hold", "notification", "smart_folder", "block"]))),
+        ("messageId", maker.message_id()),
+    ];
+    maker.object(members)
+}
+
+fn release(maker: &mut Maker, time: DateTime<Utc>) -> String {
+    let party = |maker: &mut Maker| {
+        let members = [("displayableName", maker.subject()), ("emailAddress", maker.address())];
+        object(&members)
+    };
+    let mut members = vec![
+        ("id", maker.record_id("hldqid", "")),
+        ("status", quoted(maker.one_of(&["released", "rejected", "expired"]))),
+        ("operator", maker.address()),
+        ("messageInfo", quoted("Released by user, after it \\\"expired\\\" in the queue")),
+        ("heldReason", quoted("Spam")),
+        ("heldGroup", quoted("")),
+        ("policy", quoted("Default Spam Scanning")),
+        ("rejectReason", quoted("")),
+        ("detectionLevel", quoted("moderate")),
+        ("spamScore", maker.digits()),
+        ("size", maker.digits()),
+        ("attachments", "false".to_owned()),
+        ("route", quoted("inbound")),
+        ("subject", maker.subject()),
+        ("fromEnv", party(maker)),
+        ("fromHdr", party(maker)),
+        ("to", format!("[{},{}]", party(maker), party(maker))),
+        ("spamProcessingDetail", r#"{"dkim":{"allow":true,"info":"UNKNOWN"},"greyEmail":false,"rbl":null}"#.to_owned()),
+    ];
+    if !maker.once_in(5) {
+        members.push(("released", quoted(&time.format("%Y-%m-%dT%H:%M:%S+00:00").to_string())));
+    }
+    maker.object(members)
+}
+
+fn rejection(maker: &mut Maker, time: DateTime<Utc>) -> String {
+    let to = maker.address();
+    let members = vec![
+        ("id", maker.record_id("rejid", "")),
+        ("created", date(time)),
+        ("fromAddress", maker.address()),
+        ("toAddress", to.clone()),
+        ("toAddressPreCheck", to.clone()),
+        ("toAddressPostCheck", to),
+        ("description", quoted("Sender failed to retry \\/ gave up")),
+        ("type", "14030".to_owned()),
+        ("info", quoted("")),
+        ("ipAddress", maker.address_v4()),
+        ("remoteName", quoted("mx.example.net")),
+        ("remoteEhlo", quoted("mx.example.net")),
+        ("manageRecipient", quoted("false")),
+        ("spamScore", maker.digits()),
+        ("detectionLevel", quoted("")),
     ];
     maker.object(members)
 }

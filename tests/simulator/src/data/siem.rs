@@ -1,4 +1,4 @@
-//! SIEM events of the ten types, in files. The same lines serve both APIs.
+//! SIEM events of the ten types, in files. The same lines serve both APIs. And of Cloud Integrated's three.
 
 use chrono::{DateTime, Utc};
 
@@ -20,26 +20,31 @@ const KINDS: [(&str, &str); 10] = [
     ("attachment protect", "mail.mimecast.siem.ttp"),
 ];
 
+/// Types of Cloud Integrated and their tables.
+const CI_KINDS: [(&str, &str); 3] = [
+    ("entities", "my.app.mimecast.ci.entities"),
+    ("mailflow", "my.app.mimecast.ci.mailflow"),
+    ("urlclick", "my.app.mimecast.ci.urlclick"),
+];
+
 /// The table of an API 2.0 type, or `None` for one that nobody knows.
 pub(super) fn table(kind: &str) -> Option<&'static str> {
     KINDS.iter().find(|(known, _)| *known == kind).map(|(_, table)| *table)
 }
 
-/// Publishes `files` files of about `lines` events for each type, and one empty file.
+/// Publishes a file of about `lines` events for each type at each of the times, and one empty file.
 pub(super) fn push(
     mimecast: &Mimecast,
     maker: &mut Maker,
-    oldest: DateTime<Utc>,
-    newest: DateTime<Utc>,
-    files: usize,
+    source: &str,
+    mut times: Vec<DateTime<Utc>>,
     lines: usize,
     expected: &mut Expected,
 ) {
-    let mut times = maker.times(oldest, newest, files);
     times.sort();
     for (index, time) in times.into_iter().enumerate() {
-        for (kind, table) in KINDS {
-            let known = expected.entry(table.to_owned()).or_default();
+        for (kind, table) in kinds(source) {
+            let known = expected.entry((*table).to_owned()).or_default();
             let mut file = Vec::new();
             for number in 0..lines {
                 let line = event(maker, kind, time);
@@ -52,7 +57,7 @@ pub(super) fn push(
             mimecast.push_siem_at(kind, time, file);
         }
         if index == 0 {
-            mimecast.push_siem_at("process", time, Vec::new());
+            mimecast.push_siem_at(kinds(source)[1].0, time, Vec::new());
         }
     }
 }
@@ -61,13 +66,15 @@ pub(super) fn push(
 pub(super) fn push_some(
     mimecast: &Mimecast,
     maker: &mut Maker,
+    source: &str,
     time: DateTime<Utc>,
     lines: usize,
     expected: &mut Expected,
 ) {
+    let kinds = kinds(source);
     let mut left = lines;
     while left > 0 {
-        let (kind, table) = KINDS[maker.random.usize(..KINDS.len())];
+        let (kind, table) = kinds[maker.random.usize(..kinds.len())];
         let count = maker.random.usize(..8).min(left);
         let mut file = Vec::new();
         for _ in 0..count {
@@ -82,7 +89,14 @@ pub(super) fn push_some(
     }
 }
 
+fn kinds(source: &str) -> &'static [(&'static str, &'static str)] {
+    if source == "siemci" { &CI_KINDS } else { &KINDS }
+}
+
 fn event(maker: &mut Maker, kind: &str, time: DateTime<Utc>) -> String {
+    if CI_KINDS.iter().any(|(known, _)| *known == kind) {
+        return ci_event(maker, kind, time);
+    }
     let aggregate = maker.hex(22);
     let timestamp = time.timestamp_millis() - maker.random.i64(..900_000);
     // Both spellings are seen.
@@ -121,6 +135,55 @@ fn event(maker: &mut Maker, kind: &str, time: DateTime<Utc>) -> String {
         }
         "url protect" => vec![("url", maker.url()), ("analysis", quoted("null"))],
         _ => vec![("fileName", maker.subject()), ("md5", quoted(&maker.hex(32)))],
+    });
+    maker.object(members)
+}
+
+/// Unlike those of the gateway with true arrays, booleans and nulls.
+fn ci_event(maker: &mut Maker, kind: &str, time: DateTime<Utc>) -> String {
+    let (aggregate, processing) = (maker.hex(22), maker.hex(40));
+    let timestamp = time.timestamp_millis() - maker.random.i64(..900_000);
+    // The seconds in the two ids may differ by one.
+    let second = timestamp / 1000;
+    let threat = maker.one_of(&["NO_DETECTIONS", "MALWARE", "POLICIES_DISABLED"]);
+    let mut members = vec![
+        ("type", quoted(kind)),
+        ("subtype", if kind == "entities" { quoted(threat) } else { "null".to_owned() }),
+        ("timestamp", timestamp.to_string()),
+        ("accountId", quoted("C0SIM")),
+        ("aggregateId", quoted(&format!("{aggregate}_{second}"))),
+        ("processingId", quoted(&format!("{processing}_{}", second + maker.random.i64(..2)))),
+    ];
+    members.extend(match kind {
+        "entities" => vec![
+            ("messageId", maker.message_id()),
+            ("attachments", maker.one_of(&["[]", r#"["a.xlsx","b \"c\".pdf"]"#]).to_owned()),
+            ("direction", quoted(maker.one_of(&["INBOUND", "Inbound"]))),
+            ("historicalMail", "false".to_owned()),
+            ("policiesApplied", r#"[{"action":"BLOCK","mode":null,"name":"Default"}]"#.to_owned()),
+            ("recipients", format!("[{},{}]", maker.address(), maker.address())),
+            ("senderEnvelope", maker.address()),
+            ("senderHeader", quoted("")),
+            ("senderIp", maker.address_v4()),
+            ("source", quoted("OFFICE_365_MAIL")),
+            ("subject", maker.subject()),
+            ("tags", maker.one_of(&["null", r#"["MALWARE"]"#]).to_owned()),
+            ("threatState", quoted(maker.one_of(&["DELIVERY_IN_PROGRESS", "DELIVERED", "BLOCKED"]))),
+            ("threatType", quoted(threat)),
+        ],
+        "mailflow" => vec![
+            ("messageId", maker.message_id()),
+            (
+                "authResults",
+                r#"[{"aligned":null,"result":"pass","type":"SPF"},{"aligned":true,"type":"DKIM"}]"#.to_owned(),
+            ),
+        ],
+        _ => vec![
+            ("action", quoted("BLOCK")),
+            ("originalUrl", maker.url()),
+            ("redirectUrl", maker.url()),
+            ("sourceIp", maker.address_v4()),
+        ],
     });
     maker.object(members)
 }

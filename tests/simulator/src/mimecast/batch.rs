@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::doubts::DatesWithToken;
 use super::faults::FaultKind;
 use super::server::Call;
-use super::siem::{KEPT, SiemFile, TYPES};
+use super::siem::{CI_TYPES, KEPT, SiemFile, TYPES};
 use super::state::State;
 
 impl State {
@@ -32,8 +32,22 @@ impl State {
     }
 }
 
-/// The path of the listings.
-pub(super) const BATCH: &str = "/siem/v1/batch/events/cg";
+/// A function that lists the files of some types.
+pub(super) struct Listing {
+    pub source: &'static str,
+    pub path: &'static str,
+    types: &'static [&'static str],
+}
+
+pub(super) const LISTINGS: [Listing; 2] = [
+    Listing { source: "siem", path: "/siem/v1/batch/events/cg", types: &TYPES },
+    Listing { source: "siemci", path: "/siem/v1/batch/events/ci", types: &CI_TYPES },
+];
+
+/// Whether a call asks for a listing.
+pub(super) fn is_listing(call: &Call) -> bool {
+    LISTINGS.iter().any(|listing| listing.path == call.path)
+}
 
 /// Where a redirected link leads: the same files under another path.
 const MOVED: &str = "/moved";
@@ -61,7 +75,7 @@ impl Place {
 }
 
 /// `GET` of a listing.
-pub(super) fn batch(state: &State, call: &Call) -> Result<Answer, Answer> {
+pub(super) fn batch(state: &State, call: &Call, listing: &Listing) -> Result<Answer, Answer> {
     let known = ["type", "dateRangeStartsAt", "dateRangeEndsAt", "pageSize", "nextPage"];
     let mut names: Vec<&str> = call.query.iter().map(|(name, _)| name.as_str()).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
@@ -71,7 +85,7 @@ pub(super) fn batch(state: &State, call: &Call) -> Result<Answer, Answer> {
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(refusal("a parameter is given twice"));
     }
-    let Some(kind) = call.parameter("type").filter(|kind| TYPES.contains(kind)) else {
+    let Some(kind) = call.parameter("type").filter(|kind| listing.types.contains(kind)) else {
         return Err(refusal("type must be one of the known types"));
     };
     let page_size = call.parameter("pageSize").map_or(Some(100), |size| size.parse().ok());
@@ -85,7 +99,7 @@ pub(super) fn batch(state: &State, call: &Call) -> Result<Answer, Answer> {
             let from = from.or_else(|| to.unwrap_or(state.now().date_naive()).pred_opt());
             Place { kind: kind.to_owned(), position: 0, from, to, asked: state.now(), era: state.era }
         }
-        Some(token) if token == dead_token() => return Ok(dead_page(state)),
+        Some(token) if token == dead_token(listing) => return Ok(dead_page(state, listing)),
         Some(token) => {
             let place = state.unseal("batch", token).and_then(|sealed| serde_json::from_value(sealed).ok());
             let place = place.filter(|place: &Place| place.kind == kind);
@@ -93,7 +107,7 @@ pub(super) fn batch(state: &State, call: &Call) -> Result<Answer, Answer> {
         }
     };
     if place.era < state.era || matches!(call.fault, Some(FaultKind::DeadToken)) {
-        return Ok(dead_page(state));
+        return Ok(dead_page(state, listing));
     }
 
     // Without dates of its own a later page goes on from the first day that was asked for, and has no end.
@@ -173,15 +187,15 @@ fn dates(state: &State, call: &Call) -> Result<(Option<NaiveDate>, Option<NaiveD
 }
 
 /// The token of a stream that leads nowhere any more, as clients have met it.
-fn dead_token() -> String {
-    let mut places = TYPES.map(|kind| format!("{}=0-0", kind.replace(' ', "_")));
+fn dead_token(listing: &Listing) -> String {
+    let mut places: Vec<_> = listing.types.iter().map(|kind| format!("{}=0-0", kind.replace(' ', "_"))).collect();
     places.sort_unstable();
     STANDARD.encode(format!("[{}]:0:null", places.join(", ")))
 }
 
 /// What a dead token gives, for ever.
-fn dead_page(state: &State) -> Answer {
-    let mut page = json!({"value": [], "@nextPage": dead_token()});
+fn dead_page(state: &State, listing: &Listing) -> Answer {
+    let mut page = json!({"value": [], "@nextPage": dead_token(listing)});
     if let Some(caught_up) = state.doubts.dead_tokens_caught_up {
         page["isCaughtUp"] = caught_up.into();
     }

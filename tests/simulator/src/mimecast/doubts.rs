@@ -9,6 +9,8 @@ use super::Mimecast;
 /// How this account differs from a calm one. The default is the calm one.
 #[derive(Clone, Debug, Default)]
 pub struct Doubts {
+    /// Dashboard by API 2.0: a request needs `accountCode`.
+    pub account_required: bool,
     /// SIEM 2.0: without `nextPage` a request needs `dateRangeEndsAt`.
     pub end_required: bool,
     /// SIEM 2.0: what becomes of dates beside `nextPage`.

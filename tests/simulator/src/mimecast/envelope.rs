@@ -1,4 +1,4 @@
-//! The envelope around ten of the eleven functions: `meta`, `data`, `fail`.
+//! The envelope around all functions but those of SIEM 2.0: `meta`, `data`, `fail`.
 
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDateTime, Utc};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::answer::Answer;
-use super::batch::{self, BATCH};
+use super::batch;
 use super::server::Call;
 
 /// A fault on some of the calls that match a text.
@@ -165,9 +165,9 @@ impl FaultKind {
         match self {
             Self::RefusePageToken => call.body_has_text("pageToken"),
             Self::RefuseSiemToken => call.body_has_text("token") || call.parameter("nextPage").is_some(),
-            Self::EmptyToken | Self::AbsentToken | Self::NullToken => call.path == BATCH,
+            Self::EmptyToken | Self::AbsentToken | Self::NullToken => batch::is_listing(call),
             // Without a token there is none to be dead.
-            Self::DeadToken | Self::RepeatedToken => call.path == BATCH && call.parameter("nextPage").is_some(),
+            Self::DeadToken | Self::RepeatedToken => batch::is_listing(call) && call.parameter("nextPage").is_some(),
             Self::ExpiredLink | Self::Redirect | Self::RedirectToItself => call.path.starts_with("/files/"),
             _ => true,
         }

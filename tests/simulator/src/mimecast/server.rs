@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::batch::{LISTINGS, Listing};
 use super::connection::{Listening, SlowBody, Switch};
 use super::faults::FaultKind;
 use super::load::{InFlight, Load};
@@ -83,7 +84,7 @@ enum Function {
     Dashboard,
     Feed,
     SiemLogs,
-    SiemBatch,
+    SiemBatch(&'static Listing),
     Token,
     Files,
 }
@@ -93,12 +94,14 @@ impl Function {
         if let Some(window) = WINDOWS.iter().find(|window| window.path == path) {
             return Some(Self::Window(window));
         }
+        if let Some(listing) = LISTINGS.iter().find(|listing| listing.path == path) {
+            return Some(Self::SiemBatch(listing));
+        }
         Some(match path {
             "/api/gateway/get-hold-summary-list" => Self::Summary,
             "/api/account/get-dashboard-notifications" => Self::Dashboard,
             "/api/ttp/threat-intel/get-feed" => Self::Feed,
             "/api/audit/get-siem-logs" => Self::SiemLogs,
-            batch::BATCH => Self::SiemBatch,
             "/oauth/token" => Self::Token,
             _ if batch::is_file(path) => Self::Files,
             _ => return None,
@@ -111,7 +114,8 @@ impl Function {
             Self::Summary => "messageholdsummary",
             Self::Dashboard => "dashboard",
             Self::Feed => "threatfeed",
-            Self::SiemLogs | Self::SiemBatch => "siem",
+            Self::SiemLogs => "siem",
+            Self::SiemBatch(listing) => listing.source,
             Self::Token => "oauth",
             Self::Files => "files",
         }
@@ -296,7 +300,7 @@ impl State {
         let version = match function {
             Function::Token => auth::Version::Two,
             Function::SiemLogs => auth::signed_only(self, call)?,
-            Function::SiemBatch => auth::bearer_only(self, call)?,
+            Function::SiemBatch(_) => auth::bearer_only(self, call)?,
             _ => auth::either(self, call)?,
         };
         self.load.count(call)?;
@@ -309,7 +313,7 @@ impl State {
             Function::Dashboard => snapshots::dashboard(self, call, version),
             Function::Feed => feed::download(self, call),
             Function::SiemLogs => siem::logs(self, call),
-            Function::SiemBatch => batch::batch(self, call),
+            Function::SiemBatch(listing) => batch::batch(self, call, listing),
             Function::Token => auth::token(self, call),
             Function::Files => batch::file(self, call),
         }

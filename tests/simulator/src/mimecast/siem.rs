@@ -80,6 +80,9 @@ pub(super) const TYPES: [&str; 10] = [
     "attachment protect",
 ];
 
+/// Those of Cloud Integrated, which API 1.0 does not have.
+pub(super) const CI_TYPES: [&str; 3] = ["entities", "mailflow", "urlclick"];
+
 impl State {
     pub fn push_siem(&mut self, kind: &str, published: DateTime<Utc>, lines: Vec<Bytes>) {
         // Both with a line end after the last event and without are seen.
@@ -99,7 +102,7 @@ impl State {
             }
             stamp += TimeDelta::milliseconds(1);
         };
-        let listed = if TYPES.contains(&kind) { kind } else { "receipt" };
+        let listed = if TYPES.contains(&kind) || CI_TYPES.contains(&kind) { kind } else { "receipt" };
         let folder = listed.replace(' ', "_");
         let path = format!("/files/{}/{folder}/{}.json.gz", published.format("%Y-%m-%d"), self.guid());
         self.siem.push(SiemFile { kind: listed.to_owned(), published, name, path, lines, gzip, hidden_until: None });
@@ -151,7 +154,8 @@ pub(super) fn logs(state: &mut State, call: &Call) -> Result<Answer, Answer> {
     };
 
     let limit = if compress { state.siem_mode.files_per_answer.max(1) } else { 1 };
-    let files: Vec<(usize, &SiemFile)> = state.kept(position).take(limit).collect();
+    let of_gateway = |(_, file): &(usize, &SiemFile)| TYPES.contains(&file.kind.as_str());
+    let files: Vec<(usize, &SiemFile)> = state.kept(position).filter(of_gateway).take(limit).collect();
     let next = files.last().map_or(position, |(index, _)| index + 1);
     let token = state.seal("siem", &json!({"position": next, "issued": state.now().timestamp()}));
     let Some((_, first)) = files.first() else {

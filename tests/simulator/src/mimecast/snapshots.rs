@@ -15,7 +15,11 @@ pub(super) fn summary(state: &State, call: &Call, version: Version) -> Result<An
 }
 
 pub(super) fn dashboard(state: &State, call: &Call, version: Version) -> Result<Answer, Answer> {
-    check(call, version, &["accountCode"])?;
+    let request = check(call, version, &["accountCode"])?;
+    let account = request.and_then(|request| request.item.get("accountCode").cloned());
+    if state.doubts.account_required && version == Version::Two && account.is_none() {
+        return Err(Answer::fail(400, "err_validation_null", "accountCode is required"));
+    }
     let rows: Vec<&[u8]> = state.notices.iter().map(AsRef::as_ref).collect();
     let meta = json!({"status": 200});
     match rows.first() {
@@ -28,9 +32,9 @@ pub(super) fn dashboard(state: &State, call: &Call, version: Version) -> Result<
 }
 
 /// API 2.0 also takes a call without a body.
-fn check(call: &Call, version: Version, allowed: &[&str]) -> Result<(), Answer> {
+fn check(call: &Call, version: Version, allowed: &[&str]) -> Result<Option<Envelope>, Answer> {
     if call.body.is_empty() && version == Version::Two {
-        return Ok(());
+        return Ok(None);
     }
-    Envelope::read(&call.body, allowed).map(|_| ())
+    Envelope::read(&call.body, allowed).map(Some)
 }

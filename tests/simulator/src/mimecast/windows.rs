@@ -1,4 +1,4 @@
-//! The seven sources that are asked for a window of time and answer page by page.
+//! The ten sources that are asked for a window of time and answer page by page.
 
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -27,10 +27,12 @@ pub(super) struct Window {
 
 /// How far back audit events are kept.
 const AUDIT_DAYS: i64 = 60;
+/// How far back released messages are shown where no start is given.
+const A_MONTH: TimeDelta = TimeDelta::days(30);
 /// How far beyond the server's clock a window may end.
 const FUTURE: TimeDelta = TimeDelta::seconds(60);
 
-pub(super) const WINDOWS: [Window; 7] = [
+pub(super) const WINDOWS: [Window; 10] = [
     Window {
         source: "audit",
         path: "/api/audit/get-audit-events",
@@ -87,6 +89,30 @@ pub(super) const WINDOWS: [Window; 7] = [
         list: None,
         options: &["admin", "searchBy", "filterBy"],
     },
+    Window {
+        source: "dlp",
+        path: "/api/dlp/get-logs",
+        start: "from",
+        end: "to",
+        list: Some("dlpLogs"),
+        options: &["oldestFirst", "searchField", "query", "routes", "actions"],
+    },
+    Window {
+        source: "release",
+        path: "/api/gateway/get-held-release-logs",
+        start: "start",
+        end: "end",
+        list: Some("heldReleaseLogs"),
+        options: &["searchBy", "filterBy"],
+    },
+    Window {
+        source: "rejections",
+        path: "/api/gateway/get-rejections",
+        start: "start",
+        end: "end",
+        list: Some("rejections"),
+        options: &["admin", "mailbox", "searchBy"],
+    },
 ];
 
 /// Answers one page.
@@ -98,12 +124,16 @@ pub(super) fn page(state: &mut State, call: &Call, window: &Window, version: Ver
         request.choice(key, &["all"])?;
     }
     let unsupported = ["query", "categories", "taggedMalicious", "searchField", "identifiers", "actions"];
-    let unsupported = unsupported.iter().chain(&["searchBy", "filterBy"]);
+    let unsupported = unsupported.iter().chain(&["searchBy", "filterBy", "routes", "mailbox"]);
     if let Some(key) = unsupported.copied().find(|key| request.item.contains_key(*key)) {
         return Err(Answer::new(501, "text/plain", format!("the simulator does not filter by {key}")));
     }
     let oldest_first = request.flag("oldestFirst")?;
-    let hidden = window.source == "messageholdlist" && !request.flag("admin")?;
+    let is_admin = request.flag("admin")?;
+    let hidden = window.source == "messageholdlist" && !is_admin;
+    if window.source == "rejections" && !is_admin {
+        return Err(Answer::invalid("admin must be true: the caller has no mailbox"));
+    }
 
     state.window_answers += 1;
     let state: &State = state;
@@ -172,6 +202,7 @@ fn borders(
     }
     let start = match window.source {
         "messageholdlist" => DateTime::<Utc>::MIN_UTC,
+        "release" => now - A_MONTH,
         _ => now.date_naive().and_time(NaiveTime::MIN).and_utc(),
     };
     let (from, to) = (from.unwrap_or(start), to.unwrap_or(now));

@@ -180,6 +180,28 @@ async fn api_2_pages_through_signed_links() {
 }
 
 #[tokio::test]
+async fn cloud_integrated_is_another_listing_of_api_2_alone() {
+    let mimecast = Mimecast::start().await.unwrap();
+    let client = Client::new(&mimecast);
+    mimecast.push_siem("entities", lines(&["{\"n\":1}"]));
+    mimecast.push_siem("receipt", lines(&["{\"n\":2}"]));
+    let ci = async |kind: &str| {
+        let path = format!("/siem/v1/batch/events/ci?type={kind}&{}", two_days());
+        client.send("GET", &path, &client.bearer().await, None).await
+    };
+    let links = ci("entities").await.json()["value"].as_array().unwrap().clone();
+    assert_eq!(links.len(), 1);
+    let file = client.download(links[0]["url"].as_str().unwrap()).await.gunzip();
+    assert_eq!(String::from_utf8(file).unwrap().trim_end(), "{\"n\":1}");
+    assert_eq!(mimecast.requests().iter().filter(|request| request.source == "siemci").count(), 1);
+    assert_eq!(ci("receipt").await.status, 400);
+    assert_eq!(client.batch(&format!("type=entities&{}", two_days())).await.status, 400);
+    let answer = client.v1(LOGS, request("json", true, None)).await.unzip();
+    assert_eq!(answer.len(), 1, "API 1.0 has what is of the gateway");
+    assert!(answer[0].0.starts_with("receipt_"));
+}
+
+#[tokio::test]
 async fn links_are_strict() {
     let mimecast = Mimecast::start().await.unwrap();
     let client = Client::new(&mimecast);

@@ -57,10 +57,20 @@ async fn each_source_has_its_own_layout_and_keys() {
         ("search", "/api/archive/get-search-logs", "start", "end", Some("logs")),
         ("view", "/api/archive/get-view-logs", "start", "end", None),
         ("messageholdlist", HELD, "start", "end", None),
+        ("dlp", "/api/dlp/get-logs", "from", "to", Some("dlpLogs")),
+        ("release", "/api/gateway/get-held-release-logs", "start", "end", Some("heldReleaseLogs")),
+        ("rejections", "/api/gateway/get-rejections", "start", "end", Some("rejections")),
     ];
     for (source, path, start, end, list) in sources {
         let mut item = day(start, end);
-        if source == "messageholdlist" {
+        if source == "rejections" {
+            for admin in [json!(null), json!(false)] {
+                let got =
+                    client.v2(path, page(json!({"admin": admin, start: item[start], end: item[end]}), 10, None)).await;
+                assert_eq!(got.code(), "err_validation", "{admin}");
+            }
+        }
+        if ["messageholdlist", "rejections"].contains(&source) {
             item["admin"] = true.into();
         }
         for _ in 0..6 {

@@ -10,7 +10,7 @@ static SOURCE: Source = Source {
     name: "audit",
     table: "mail.mimecast.audit.events",
     permission: "Account | Logs | Read",
-    kind: Kind::Snapshot(Snapshot { path: "/", rows: mimecast::Rows::Flat, id: None }),
+    kind: Kind::Snapshot(Snapshot { path: "/", item: |_| None, rows: mimecast::Rows::Flat, id: None }),
 };
 
 fn at(seconds: i64) -> DateTime<Utc> {
