@@ -4,6 +4,7 @@
 //! read again stays as broken as it was.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::primitives::Blob;
@@ -30,24 +31,28 @@ struct Mender {
     directory: tempfile::TempDir,
 }
 
+/// A collector in this process, over the store of the functions. Its secrets stand in `directory`.
+pub(crate) fn collector(world: &World, directory: &Path, clock: Clock) -> Collector {
+    let secret = |name: &str, text: String| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        format!("file:{}", path.display())
+    };
+    let keys = if world.api == Api::V1 { world.mimecast.secret_v1() } else { world.mimecast.secret_v2() };
+    let variables = BTreeMap::from([
+        ("MIMECAST_SECRET_ID", secret("mimecast", keys)),
+        ("DEVO_SECRET_ID", secret("devo", world.devo.secret())),
+        ("CHECKPOINT_TABLE", TABLE.to_owned()),
+    ]);
+    let settings = Settings::from_lookup(|name| variables.get(name).cloned()).unwrap();
+    Collector::new(settings, Store::new(world.store.client(), TABLE), Secrets::new(None), clock)
+}
+
 impl Mender {
-    fn new(world: &World, api: Api) -> Self {
+    fn new(world: &World) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let secret = |name: &str, text: String| {
-            let path = directory.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            format!("file:{}", path.display())
-        };
-        let keys = if api == Api::V1 { world.mimecast.secret_v1() } else { world.mimecast.secret_v2() };
-        let variables = BTreeMap::from([
-            ("MIMECAST_SECRET_ID", secret("mimecast", keys)),
-            ("DEVO_SECRET_ID", secret("devo", world.devo.secret())),
-            ("CHECKPOINT_TABLE", TABLE.to_owned()),
-        ]);
-        let settings = Settings::from_lookup(|name| variables.get(name).cloned()).unwrap();
-        let store = Store::new(world.store.client(), TABLE);
-        let collector = Collector::new(settings, store.clone(), Secrets::new(None), Clock::System);
-        Self { store, collector, directory }
+        let collector = collector(world, directory.path(), Clock::System);
+        Self { store: Store::new(world.store.client(), TABLE), collector, directory }
     }
 
     async fn letters(&self, source: &Source) -> Vec<Letter> {
@@ -106,7 +111,7 @@ async fn what_devo_refused_is_sent_as_it_was_once_devo_takes_it() {
     }
     world.devo.fault(devo::Fault::new(Kind::TooLarge { max_bytes: 300 }).times(usize::MAX));
     world.run("url").await;
-    let mender = Mender::new(&world, Api::V2);
+    let mender = Mender::new(&world);
     let before = mender.letters(&functions::url::SOURCE).await;
     // Devo is as it was: so are they.
     assert_eq!(mender.replay(&functions::url::SOURCE).await, [0, 0, 0, 0, 2]);
@@ -127,7 +132,7 @@ async fn rows_that_can_be_read_by_now_arrive_and_the_others_stay() {
             world.mimecast.push(source.name, now() - TimeDelta::minutes(5), row);
         }
         world.run(source.name).await;
-        let mender = Mender::new(&world, Api::V2);
+        let mender = Mender::new(&world);
         assert_eq!(mender.replay(source).await, [0, 0, 0, 0, 3]);
         mend(&world, source.name, rows[1], br#" {"id": 1.10, "date":"x"}"#).await;
         let letters = mender.letters(source).await;
@@ -166,7 +171,7 @@ async fn a_page_gives_its_rows_once_whoever_reads_them_first() {
     let page = format!(
         r#"{{"meta":{{"status":200}},"data":[{{"clickLogs":[{row}, {row},{{"n":}},{{"date":"{next}"}}]}}],"fail":[]}}"#
     );
-    let mender = Mender::new(&world, Api::V2);
+    let mender = Mender::new(&world);
     // The second before shows the row too: there it would be of the next one.
     for letter in before {
         mend(
@@ -196,7 +201,7 @@ async fn siem_lines_arrive_in_their_tables() {
         let bad: &[u8] = b"{\"n\":\"\xff\"}";
         world.mimecast.push_siem("av", vec![br#"{"type":"av","n":1}"#.to_vec(), bad.to_vec(), bad.to_vec()]);
         world.run("siem").await;
-        let mender = Mender::new(&world, api);
+        let mender = Mender::new(&world);
         assert_eq!(mender.replay(&functions::siem::SOURCE).await, [0, 0, 0, 0, 2]);
         mend(&world, "siem", bad, br#"{"type": "av","n":1}"#).await;
         assert_eq!(mender.replay(&functions::siem::SOURCE).await, [2, 2, 0, 0, 0]);
@@ -216,7 +221,7 @@ async fn a_file_gives_its_lines_and_what_is_bad_in_it_stays() {
         world.mimecast.fault(Fault::new(&path, FaultKind::CorruptZip).times(6));
         world.fail("siem").await;
         world.run("siem").await;
-        let mender = Mender::new(&world, api);
+        let mender = Mender::new(&world);
         let broken = raw(&world, "siem").await;
         assert_eq!(broken.len(), 1);
         assert_eq!(mender.replay(&functions::siem::SOURCE).await, [0, 0, 0, 0, 1]);
@@ -244,7 +249,7 @@ async fn a_file_that_is_only_a_name_stays() {
     world.mimecast.fault(Fault::new("/files/", FaultKind::CorruptZip).times(6));
     world.fail("siem").await;
     world.run("siem").await;
-    let mender = Mender::new(&world, Api::V2);
+    let mender = Mender::new(&world);
     let letters = mender.letters(&functions::siem::SOURCE).await;
     let name = letters[0].origin.rsplit(' ').next().unwrap();
     mend(&world, "siem", &raw(&world, "siem").await[0], name.as_bytes()).await;
@@ -262,7 +267,7 @@ async fn feed_rows_have_their_header_and_equal_ones_are_counted() {
         world.mimecast.push_feed("malware_grid", at, ["5|x", "6", "7", "8"]);
     }
     world.run("threatfeed").await;
-    let mender = Mender::new(&world, Api::V2);
+    let mender = Mender::new(&world);
     let source = &functions::threatfeed::SOURCE;
     assert_eq!(mender.replay(source).await, [0, 0, 0, 0, 3]);
     mend(&world, "threatfeed", b"5|x|6|7|8", b"5|6|7|8").await;
@@ -298,7 +303,7 @@ async fn a_feed_s_file_between_two_equal_rows_hides_neither() {
     mend(&world, "threatfeed", first, b"5|6|7|8").await;
     mend(&world, "threatfeed", file, b"MD5|SHA256|SenderAddress|Timestamp\n1|2|3|4\n1|2|3|4\n").await;
     mend(&world, "threatfeed", last, b"5|6|7|8").await;
-    assert_eq!(Mender::new(&world, Api::V2).replay(source).await, [3, 4, 0, 0, 0]);
+    assert_eq!(Mender::new(&world).replay(source).await, [3, 4, 0, 0, 0]);
     let [five, one] = [["5", "6", "7", "8"], ["1", "2", "3", "4"]]
         .map(|[a, b, c, d]| format!(r#"{{"MD5":"{a}","SHA256":"{b}","SenderAddress":"{c}","Timestamp":"{d}"}}"#));
     world.assert_delivered(&lines(FEED, &[&five, &five, &one, &one]));
@@ -311,7 +316,7 @@ async fn snapshots_are_stamped_and_a_notice_is_sent_once() {
     world.run("messageholdsummary").await;
     world.mimecast.set_notices(vec![r#"{"id":"1","n":}"#.into(), r#"{"id":"2","n":}"#.into()]);
     world.run("dashboard").await;
-    let mender = Mender::new(&world, Api::V2);
+    let mender = Mender::new(&world);
     mend(&world, "messageholdsummary", br#"{"numberOfItems":}"#, br#"{"numberOfItems":3}"#).await;
     let at = mender.letters(&functions::messageholdsummary::SOURCE).await[0].at;
     assert_eq!(mender.replay(&functions::messageholdsummary::SOURCE).await, [1, 1, 0, 0, 0]);
@@ -340,7 +345,7 @@ async fn refused(world: &mut World) -> (Mender, Vec<String>) {
     world.devo.fault(devo::Fault::new(Kind::TooLarge { max_bytes: 200 }).times(usize::MAX));
     assert_eq!(world.run("url").await["rejected"], 3);
     world.devo.clear_faults();
-    (Mender::new(world, Api::V2), rows)
+    (Mender::new(world), rows)
 }
 
 #[tokio::test]
@@ -384,7 +389,7 @@ async fn a_replay_that_devo_fails_keeps_what_is_left() {
         world.mimecast.push_siem(kind, vec![b"{\"n\":\"\xff\"}".to_vec()]);
     }
     world.run("siem").await;
-    let mender = Mender::new(&world, Api::V1);
+    let mender = Mender::new(&world);
     mend(&world, "siem", b"{\"n\":\"\xff\"}", br#"{"n":1}"#).await;
     world.devo.fault(devo::Fault::status(403).table("mail.mimecast.siem.jrnl").times(1000));
     let (outcome, done) =
@@ -420,7 +425,7 @@ async fn a_late_row_is_measured() {
     assert!((535..=545).contains(&late), "{answer}");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert_eq!(world.run("url").await["checkpoint"]["windows"]["late"]["seconds"], late, "it is remembered");
-    let mender = Mender::new(&world, Api::V2);
+    let mender = Mender::new(&world);
     let settings = Settings::from_lookup(|name| match name {
         "DEVO_URL" => Some("stdout:".to_owned()),
         "MIMECAST_SECRET_ID" | "CHECKPOINT_TABLE" => Some("x".to_owned()),

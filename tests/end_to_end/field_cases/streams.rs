@@ -1,12 +1,15 @@
 //! SIEM 2.0: tokens that die, are sealed or say nothing, and listings that hide files.
 
-use chrono::TimeDelta;
+use chrono::{NaiveTime, TimeDelta};
+use collector::Status;
 use futures_util::future::join_all;
+use mimecast::Clock;
 use serde_json::json;
 use simulator::devo::Fault as DevoFault;
 use simulator::mimecast::{DatesWithToken, Doubts, Fault, FaultKind};
 
 use super::{AV, answer, event, events, expected, leave, listing, publish, state, time_goes_by, warns};
+use crate::replay::collector;
 use crate::support::runtime::{Deadline, Outcome};
 use crate::world::{Api, World, counts, now};
 
@@ -152,6 +155,28 @@ async fn a_live_token_has_no_end_and_other_wishes_are_met() {
         let may_end = doubts.end_required || doubts.dates_with_token == DatesWithToken::Required;
         assert!(sealed == 0 || may_end, "{doubts:?}: {sealed} requests with an end");
     }
+}
+
+// A2: dates are demanded beside the token, and the machine's clock is behind: its day has ended where Mimecast is.
+#[tokio::test]
+async fn a_day_that_has_not_begun_by_our_clock_hides_nothing() {
+    let world = World::new(Api::V2).await;
+    world.mimecast.doubts(Doubts {
+        dates_with_token: DatesWithToken::Required,
+        end_required: true,
+        ..Doubts::default()
+    });
+    let midnight = now().date_naive().and_time(NaiveTime::MIN).and_utc();
+    let (directory, source) = (tempfile::tempdir().unwrap(), &functions::siem::SOURCE);
+    for (n, (minutes, behind)) in [(-30, 0), (5, 0), (10, 90)].into_iter().enumerate() {
+        let server = midnight + TimeDelta::minutes(minutes);
+        world.mimecast.set_clock_offset((server - now()).num_seconds());
+        world.mimecast.push_siem_at("av", server, vec![event(n).into_bytes()]);
+        let collector = collector(&world, directory.path(), Clock::starting_at(server - TimeDelta::minutes(behind)));
+        let answer = collector.invoke(source, &json!({}), None).await.unwrap();
+        assert_eq!((answer.status, answer.events), (Status::CaughtUp, 1), "file {n}");
+    }
+    world.assert_delivered(&events(0..3));
 }
 
 // A2: a file that is published late, or that listings leave out for a while.

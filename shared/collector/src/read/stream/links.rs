@@ -101,8 +101,21 @@ impl Reader<'_> {
     /// Follows a token, or with `None` the listing by date, from page to page. Returns the server's time when nothing more was there:
     /// where the answer says so, or a listing by date has ended. `None`: the token's answers just stopped.
     async fn follow(&mut self, token: Option<String>) -> Result<Option<DateTime<Utc>>, Error> {
-        let by_date = token.is_none();
-        let mut question = Question { token, days: self.days() };
+        let (by_date, days) = (token.is_none(), self.days());
+        let asked_to = days[1].clone();
+        let ended = self.pages(Question { token, days }).await?;
+        // Midnight has passed, or the answers have shown that our clock was behind: asked with an end, they left out what is of today.
+        let days = self.days();
+        if ended.is_none() || days[1] <= asked_to {
+            return Ok(ended);
+        }
+        let token = self.position.token.clone().filter(|_| !by_date);
+        self.pages(Question { token, days }).await
+    }
+
+    /// Follows one chain of pages, see `follow`.
+    async fn pages(&mut self, mut question: Question) -> Result<Option<DateTime<Utc>>, Error> {
+        let by_date = question.token.is_none();
         // A listing by date starts earlier than the stored token points. The tokens of its first pages would set the feed back, so only
         // the last one is kept, when the listing is complete.
         let (at_end, mut last) = (by_date && self.position.token.is_some(), None);
