@@ -136,6 +136,8 @@ MUTATIONS = [
      "field_cases::sinks::a_secret_whose_url_has_moved_is_read_again_once_the_old_host_is_gone"),
     ("a long dashboard fits its item", SENT, "const MOST: usize = 10_000;", "const MOST: usize = 20_000;",
      COLLECTOR, "sent::tests::an_item_holds_it"),
+    ("a day that has ended at Mimecast is asked for", LINKS, "if ended.is_none() || days[1] <= asked_to {",
+     "if ended.is_none() || true {", FUNCTIONS, "field_cases::streams::a_day_that_has_not_begun_by_our_clock_hides_nothing"),
     ("a released id in another state is another event", RELEASE, "id: None,", 'id: Some("id"),',
      FUNCTIONS, "on_request::a_released_id_in_another_state_is_another_event_and_may_lack_its_time"),
     ("rejections are asked for of the whole account", REJECTIONS, 'filter: r#""admin":true"#,', 'filter: "",',

@@ -15,7 +15,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "deploy"))
 from expand import expand, plain, yaml_parse
 
-ANY_SOURCE = "audit|attachments|impersonation|url|search|view|threatfeed|messageholdlist|messageholdsummary|dashboard|siem"
+ANY_SOURCE = ("audit|attachments|impersonation|url|search|view|threatfeed|messageholdlist|messageholdsummary|dashboard|siemci|siem|dlp|"
+              "release|rejections")
 
 
 def resources(path):

@@ -112,6 +112,35 @@ async fn a_missing_permission_is_named_in_the_words_of_the_console() {
 }
 
 #[tokio::test]
+async fn those_off_unless_asked_for_say_what_they_need() {
+    let mut world = World::new().await;
+    world.settings.insert("SOURCES".to_owned(), "dlp,release,rejections,siemci".to_owned());
+    let Look { code, failed, .. } = world.check(&[]).await;
+    assert!(code == 0 && failed.is_empty(), "{failed:?}");
+    let needs = [
+        ("dlp", "/api/dlp/", "Monitoring | Data Leak Prevention | Read"),
+        ("release", "get-held-release-logs", "Monitoring | Held | Read"),
+        ("rejections", "get-rejections", "Monitoring | Rejections | Read"),
+        ("siemci", "/batch/events/ci", "Threats, Security Events and Data for CI"),
+    ];
+    needs.iter().for_each(|(_, denied, _)| world.mimecast.deny(denied));
+    let Look { code, failed, .. } = world.check(&[]).await;
+    assert!(code == 1 && failed.len() == needs.len(), "{failed:?}");
+    for (name, _, permission) in needs {
+        let (detail, remedy) = &failed[name];
+        assert!(detail.contains("403") && remedy.contains(permission), "{name}: {detail} {remedy}");
+    }
+    // With the keys of API 1.0, which has no such endpoint.
+    needs.iter().for_each(|(_, denied, _)| world.mimecast.allow(denied));
+    world.settings.insert("MIMECAST".to_owned(), world.mimecast.secret_v1());
+    let Look { code, failed, .. } = world.check(&[]).await;
+    let names: Vec<&str> = failed.keys().map(String::as_str).collect();
+    assert_eq!((code, names), (1, vec!["siemci"]), "{failed:?}");
+    let (detail, remedy) = &failed["siemci"];
+    assert!(detail.contains("2.0") && !remedy.is_empty(), "{detail} {remedy}");
+}
+
+#[tokio::test]
 async fn all_problems_are_told_at_once() {
     let world = all_sources().await;
     for denied in ["/api/ttp/url/", "/api/audit/get-audit", "/api/archive/get-view"] {
