@@ -133,8 +133,7 @@ impl Page<'_> {
             if end.is_some_and(|end| time(self.spec, row).is_some_and(|time| time >= end)) {
                 continue;
             }
-            let line = json::compact(row);
-            let verdict = judge(self.spec, row, &line, &mut seen);
+            let (line, verdict) = judge(self.spec, row, &mut seen);
             if verdict.known {
                 portion.duplicates += 1;
                 continue;
