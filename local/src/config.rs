@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(periods(&[("SOURCES", "url, audit,,url")]), [("audit", 300), ("url", 300)].into());
         assert_eq!(periods(&[("SOURCES", "")]).len(), 11);
         let on_request = "release,siemci,rejections,dlp,audit";
-        let expected = [("audit", 300), ("dlp", 300), ("release", 300), ("rejections", 300), ("siemci", 300)];
+        let expected = [("audit", 300), ("dlp", 900), ("release", 900), ("rejections", 900), ("siemci", 900)];
         assert_eq!(periods(&[("SOURCES", on_request)]), expected.into());
         for list in ["audit,siem2", ",", "Audit"] {
             let message = refusal(&[("SOURCES", list)]);
