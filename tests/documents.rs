@@ -12,7 +12,7 @@ fn documents() -> Vec<String> {
         let names = entries.map(|entry| format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap()));
         names.filter(|path| path.ends_with(".md")).collect::<Vec<_>>()
     };
-    [of("."), of("docs")].concat()
+    [of("."), of("docs"), of("deploy/terraform")].concat()
 }
 
 /// A heading as the anchor that a link to it names.
