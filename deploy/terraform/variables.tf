@@ -80,7 +80,7 @@ variable "mimecast_region" {
 variable "sources" {
   description = "What is collected. A source that is left out has no function; its checkpoint stays as it is."
   type        = list(string)
-  default     = [
+  default = [
     "audit", "attachments", "impersonation", "url", "search", "view",
     "threatfeed", "messageholdlist", "messageholdsummary", "dashboard", "siem",
   ]
