@@ -11,6 +11,7 @@ mod endpoint;
 mod files;
 mod health;
 mod init;
+mod known;
 mod manual;
 mod migrate;
 mod place;
