@@ -16,6 +16,7 @@ mod manual;
 mod migrate;
 mod place;
 mod reset;
+mod secrets_manager;
 mod signals;
 mod simulate;
 mod stack;
@@ -102,7 +103,7 @@ fn main() -> ExitCode {
             Command::Reset(options) => reset::run(&options).await,
             Command::DeadLetters(options) => dead_letters::run(&options).await,
             Command::Config(options) => init::run(&options).await,
-            Command::Migrate(options) => migrate::run(&options),
+            Command::Migrate(options) => migrate::run(&options).await,
             Command::Demo(options) => demo::run(&options).await,
             Command::Simulate(options) => simulate::run(&options).await,
             Command::Completions(options) => manual::completions(&options),
