@@ -7,6 +7,7 @@ mod collect;
 mod config;
 mod dead_letters;
 mod demo;
+mod domains;
 mod endpoint;
 mod files;
 mod health;
