@@ -36,7 +36,18 @@ use mimecast_devo::embedded;
 
 /// Collects Mimecast's security logs and delivers them to Devo, without loss or duplicates.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "The exit code is 0 where all is done, 1 where something went wrong at work, 2 where the command line or the configuration is
+wrong. Each command has examples: mimecast-devo help <COMMAND>.
+
+Examples:
+  mimecast-devo demo                     all of it on this machine, with nothing set up
+  mimecast-devo config init              a few questions make a configuration
+  mimecast-devo check                    whether it would work
+  mimecast-devo collect                  the work itself
+  mimecast-devo status                   how it goes"
+)]
 enum Command {
     Collect(collect::Options),
     Check(check::Options),
