@@ -199,13 +199,19 @@ impl Account {
         let request: Value = serde_json::from_slice(body).unwrap();
         let create = operation == "CreateSecret";
         let name = request[if create { "Name" } else { "SecretId" }].as_str().unwrap();
+        let text = request["SecretString"].as_str().unwrap();
+        if text.len() > 65_536 {
+            let message =
+                format!("Value '{text}' at 'secretString' failed to satisfy constraint: Member must be shorter");
+            return error(400, "ValidationException", &message);
+        }
         let mut secrets = self.secrets.lock().unwrap();
         match (create, secrets.contains_key(name)) {
             (true, true) => return error(400, "ResourceExistsException", "The secret already exists."),
             (false, false) => return error(400, "ResourceNotFoundException", "There is no such secret."),
             _ => {}
         }
-        secrets.insert(name.to_owned(), request["SecretString"].as_str().unwrap().to_owned());
+        secrets.insert(name.to_owned(), text.to_owned());
         json!({"ARN": secret_arn(name), "Name": name, "VersionId": request["ClientRequestToken"]})
             .to_string()
             .into_response()

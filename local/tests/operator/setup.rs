@@ -226,6 +226,11 @@ async fn secrets_manager_s_refusals_are_told_and_leave_no_settings() {
     let told = everything(&output);
     assert!(output.status.code() == Some(2) && told.contains("ResourceExistsException"), "{told}");
     assert_eq!(aws.get_secret("mimecast-devo/mimecast").unwrap(), "{}");
+    // AWS repeats what it finds wrong.
+    aws.remove_secret("mimecast-devo/mimecast");
+    world.old_configuration(&"s3cret".repeat(20_000));
+    let told = everything(&world.run(&migrate).await);
+    assert!(told.contains("ValidationException") && !told.contains("s3cret"), "{} characters", told.len());
     for prefix in ["", "a b", "file:x", "/"] {
         let output = world.run(&["migrate", "old.json", "--secrets-manager", prefix]).await;
         assert_eq!(output.status.code(), Some(2), "{prefix:?}");
