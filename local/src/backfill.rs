@@ -29,8 +29,14 @@ const SETTLED: TimeDelta = TimeDelta::hours(1);
 
 /// Collect a past range of sources, beside the live run
 #[derive(clap::Args)]
-#[command(after_help = "Example:
-  mimecast-devo backfill --source url --from 2026-01-01 --to 2026-01-08 --config mimecast-devo.toml")]
+#[command(
+    mut_arg("sources", |arg| arg.required(true).help("A source, once or several times")),
+    after_help = "The same command goes on where an earlier one was stopped, and does nothing more once the range is whole.
+
+Examples:
+  mimecast-devo backfill --source url --from 2026-01-01 --to 2026-01-08 --config mimecast-devo.toml
+  mimecast-devo backfill --source url --source audit --from 2026-01-01 --to 2026-01-08 --stack mimecast-devo"
+)]
 pub struct Options {
     #[command(flatten)]
     place: PlaceOptions,
@@ -48,9 +54,6 @@ pub struct Options {
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
     let place = Place::find(&options.place).await?;
-    if options.place.sources.is_empty() {
-        return Err(Error::Configuration("--source is needed, once or several times".to_owned()));
-    }
     if options.to > Clock::System.now() - SETTLED {
         let text = "--to must be an hour ago or earlier: what is newer is for the live run to collect";
         return Err(Error::Configuration(text.to_owned()));

@@ -23,7 +23,9 @@ const CONFIGURATION: [&str; 3] = ["settings", "mimecast secret", "devo secret"];
 
 /// Say whether collecting would work: settings, secrets, each source, the way into Devo; nothing is delivered
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "The exit code is 0 only where all is well, 2 where settings or secrets are wrong, else 1.
+
+Examples:
   mimecast-devo check --config mimecast-devo.toml
   mimecast-devo check --config mimecast-devo.toml --source siem --send
   mimecast-devo check --config mimecast-devo.toml --offline --json

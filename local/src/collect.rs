@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use collector::{Collector, Secrets, Source, Status, Store};
+use collector::{Collector, Source, Status, Store};
 use mimecast::Clock;
 use mimecast_devo::embedded::{Embedded, TABLE};
 use serde_json::json;
@@ -82,7 +82,8 @@ impl Options {
         let config = self.config()?;
         // What would otherwise fail every run; before there is a state file that nothing has come of.
         let nowhere = Store::new(Embedded::memory()?.client(), TABLE);
-        let collector = Collector::new(config.settings.clone(), nowhere, Secrets::new(None), Clock::System);
+        let secrets = place::secrets(&config.settings).await;
+        let collector = Collector::new(config.settings.clone(), nowhere, secrets, Clock::System);
         let destination = collector.prepare().await?;
         Ok((config, destination))
     }
@@ -111,7 +112,8 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     loop {
         let store = Store::new(Embedded::open(&config.state_file)?.client(), TABLE).in_file(&config.state_file);
         say_start(&config, &destination);
-        let collector = Arc::new(Collector::new(config.settings, store, Secrets::new(None), Clock::System));
+        let secrets = place::secrets(&config.settings).await;
+        let collector = Arc::new(Collector::new(config.settings, store, secrets, Clock::System));
         for (source, _) in &config.sources {
             // The state file is open here alone, so nobody holds the lease.
             collector.release(source).await?;

@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// List, show, replay and delete what could not be delivered
 #[derive(clap::Args)]
+#[command(after_help = "Example:
+  mimecast-devo dead-letters list --config mimecast-devo.toml")]
 pub struct Options {
     #[command(subcommand)]
     action: Action,
@@ -27,6 +29,9 @@ pub struct Options {
 #[derive(Subcommand)]
 enum Action {
     /// List dead letters, the oldest first
+    #[command(after_help = "Examples:
+  mimecast-devo dead-letters list --since 24h --config mimecast-devo.toml
+  mimecast-devo dead-letters list --origin devo --stack mimecast-devo --json")]
     List {
         #[command(flatten)]
         chosen: Chosen,
@@ -35,11 +40,18 @@ enum Action {
         json: bool,
     },
     /// Write the bytes of dead letters to standard output, as they were received
+    #[command(after_help = "Example:
+  mimecast-devo dead-letters show --source siem --id 2026-01-31T12:00:00Z#1 --config mimecast-devo.toml")]
     Show {
         #[command(flatten)]
         chosen: Chosen,
     },
     /// Read dead letters again and deliver what can be read by now; the rest stays
+    #[command(after_help = "The exit code is 1 where some stay.
+
+Examples:
+  mimecast-devo dead-letters replay --dry-run --config mimecast-devo.toml
+  mimecast-devo dead-letters replay --source siem --reason 'not json' --config mimecast-devo.toml")]
     Replay {
         #[command(flatten)]
         chosen: Chosen,
@@ -48,6 +60,10 @@ enum Action {
         dry_run: bool,
     },
     /// Delete dead letters for good; what was in them is not delivered any more
+    #[command(after_help = "Says how many there are, and asks.
+
+Example:
+  mimecast-devo dead-letters delete --source siem --before 30d --config mimecast-devo.toml")]
     Delete {
         #[command(flatten)]
         chosen: Chosen,

@@ -29,6 +29,11 @@ const LONGEST_RUN: Duration = Duration::from_secs(60);
 
 /// Show all sources at work between a simulated Mimecast and a simulated Devo, and account for every event
 #[derive(clap::Args)]
+#[command(after_help = "The exit code is 1 where an event is missing or came twice.
+
+Examples:
+  mimecast-devo demo
+  mimecast-devo demo --keep --page 127.0.0.1:9464")]
 pub struct Options {
     /// Go on with new events every few seconds, until Ctrl-C
     #[arg(long)]

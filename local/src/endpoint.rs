@@ -34,7 +34,7 @@ const NEW_EVENTS: usize = 5;
 #[derive(Clone)]
 pub struct Simulation {
     world: Arc<Mutex<World>>,
-    dynamodb: Embedded,
+    pub dynamodb: Embedded,
 }
 
 impl Simulation {

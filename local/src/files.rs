@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use crate::Error;
@@ -13,8 +14,8 @@ use crate::Error;
 pub struct Files {
     /// Settings in order, each with what is said about it.
     pub settings: Vec<(String, String, &'static str)>,
-    /// Secrets by the setting that names them, the file's name and their JSON.
-    pub secrets: Vec<(&'static str, String, Value)>,
+    /// Secrets: the setting that names each, its name, and its JSON.
+    pub secrets: Vec<(&'static str, &'static str, SecretString)>,
 }
 
 impl Files {
@@ -23,25 +24,40 @@ impl Files {
         self.settings.push((name.to_owned(), value.into(), about));
     }
 
-    /// Writes all of it into `folder`, the settings under `name`. Nothing that is there is overwritten. The settings file.
+    /// Adds a secret.
+    pub fn secret(&mut self, setting: &'static str, name: &'static str, value: impl Into<Value>) {
+        self.secrets.push((setting, name, format!("{:#}\n", value.into()).into()));
+    }
+
+    /// The files that would be written: the settings', under `name`, and then the secrets'.
     ///
     /// # Errors
-    /// [`Error::Configuration`] where a file is there already, or cannot be written.
-    pub fn write(&self, folder: &Path, name: &str) -> Result<PathBuf, Error> {
+    /// [`Error::Configuration`] where one is there already.
+    pub fn new_files(&self, folder: &Path, name: &str) -> Result<(PathBuf, Vec<PathBuf>), Error> {
         let settings = folder.join(name);
-        let secrets: Vec<PathBuf> = self.secrets.iter().map(|(_, file, _)| folder.join(file)).collect();
+        let secrets: Vec<PathBuf> =
+            self.secrets.iter().map(|(_, name, _)| folder.join(format!("{name}.json"))).collect();
         if let Some(there) = secrets.iter().chain([&settings]).find(|file| file.exists()) {
             return Err(Error::Configuration(format!(
                 "{} is there already: move it away, or name another folder",
                 there.display()
             )));
         }
+        Ok((settings, secrets))
+    }
+
+    /// Writes all of it into `folder`, the settings under `name`. Nothing that is there is overwritten. The settings file.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] where a file is there already, or cannot be written.
+    pub fn write(&self, folder: &Path, name: &str) -> Result<PathBuf, Error> {
+        let (settings, secrets) = self.new_files(folder, name)?;
         let failed = |file: &Path, error: std::io::Error| Error::Configuration(format!("{}: {error}", file.display()));
         fs::create_dir_all(folder).map_err(|error| failed(folder, error))?;
         // A text in JSON's quotes is one in TOML's too.
         let mut text = String::new();
         for ((setting, _, secret), file) in self.secrets.iter().zip(&secrets) {
-            private(file, &format!("{secret:#}\n")).map_err(|error| failed(file, error))?;
+            private(file, secret).map_err(|error| failed(file, error))?;
             let shown = fs::canonicalize(file).unwrap_or_else(|_| file.clone());
             text += &format!("{setting} = {}\n", json!(format!("file:{}", shown.display())));
         }
@@ -56,10 +72,10 @@ impl Files {
     }
 }
 
-fn private(file: &Path, text: &str) -> std::io::Result<()> {
+fn private(file: &Path, secret: &SecretString) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)?.write_all(text.as_bytes())
+    options.open(file)?.write_all(secret.expose_secret().as_bytes())
 }

@@ -25,11 +25,11 @@ use tokio::net::TcpListener;
 const LATE_PERIODS: u32 = 3;
 const LATE: TimeDelta = TimeDelta::minutes(5);
 /// How far behind a source may be.
-const LAG: TimeDelta = TimeDelta::hours(1);
+pub const LAG: TimeDelta = TimeDelta::hours(1);
 /// SIEM that has given nothing for so long has gone blind: every message makes events.
 const SILENCE: TimeDelta = TimeDelta::hours(24);
 /// Minutes of which the events are shown.
-const MINUTES: usize = 60;
+pub const MINUTES: usize = 60;
 
 /// What the runs of a process have come to.
 pub struct Health {
@@ -145,13 +145,9 @@ impl Health {
             .route("/healthz", get(healthz))
             .route("/metrics", get(metrics))
             .route("/status.json", get(status))
-            .route("/", get(async || Html(include_str!("page.html"))))
             .with_state(self.clone());
-        let listener = TcpListener::bind(address).await.map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}: name another port by --listen"))
-        })?;
-        tracing::info!("listening on http://{}", listener.local_addr()?);
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let address = serve_with_page(address, app).await?;
+        tracing::info!("listening on http://{address}");
         Ok(())
     }
 
@@ -218,8 +214,7 @@ async fn healthz(State(health): State<Arc<Health>>) -> impl IntoResponse {
 }
 
 async fn status(State(health): State<Arc<Health>>) -> impl IntoResponse {
-    let text = serde_json::to_string(&health.whole()).unwrap_or_default();
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text)
+    fresh(serde_json::to_string(&health.whole()).unwrap_or_default())
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> impl IntoResponse {
@@ -276,6 +271,25 @@ fn prometheus(whole: &Whole) -> String {
     writeln!(text, "# HELP mimecast_devo_info The version.\n# TYPE mimecast_devo_info gauge").ok();
     writeln!(text, "mimecast_devo_info{{version=\"{}\"}} 1", whole.version).ok();
     text
+}
+
+/// Serves the page beside the `/status.json` that it asks for, for as long as the runtime lives: the address.
+///
+/// # Errors
+/// Where it cannot listen there.
+pub async fn serve_with_page(address: SocketAddr, app: Router) -> io::Result<SocketAddr> {
+    let app = app.route("/", get(async || Html(include_str!("page.html"))));
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}: name another port"))
+    })?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    Ok(address)
+}
+
+/// A status that is read anew each time.
+pub fn fresh(text: String) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text)
 }
 
 /// A loopback address and a port: what is answered is for this host only.

@@ -13,6 +13,8 @@ use crate::files::Files;
 
 /// Make a configuration for this host
 #[derive(clap::Args)]
+#[command(after_help = "Example:
+  mimecast-devo config init --to /etc/mimecast-devo")]
 pub struct Options {
     #[command(subcommand)]
     action: Action,
@@ -21,6 +23,12 @@ pub struct Options {
 #[derive(Subcommand)]
 enum Action {
     /// Ask a few questions, write the files and check them
+    #[command(
+        after_help = "Keys and tokens go to files that only their owner can read, and are not shown while they are typed.
+
+Example:
+  mimecast-devo config init --to /etc/mimecast-devo"
+    )]
     Init {
         /// The folder to write to; nothing that is there is overwritten
         #[arg(long, value_name = "FOLDER", default_value = ".")]
@@ -44,12 +52,12 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     } else {
         json!({"client_id": id, "client_secret": secret("Mimecast client secret")?})
     };
-    files.secrets.push(("MIMECAST_SECRET_ID", "mimecast.json".to_owned(), mimecast));
+    files.secret("MIMECAST_SECRET_ID", "mimecast", mimecast);
 
     let url = ask("Devo URL (https://http-<region>.devo.io, tls://..., tcp://relay:port)", "https://http-eu.devo.io")?;
     if url.starts_with("https:") || url.starts_with("http:") {
         let devo = json!({"domain": ask("Devo domain", "")?, "token": secret("Devo token (HTTP ingestion)")?});
-        files.secrets.push(("DEVO_SECRET_ID", "devo.json".to_owned(), devo));
+        files.secret("DEVO_SECRET_ID", "devo", devo);
     } else if url.starts_with("tls:") || url.starts_with("relp+tls:") {
         let mut devo = serde_json::Map::new();
         for key in ["chain", "cert", "key"] {
@@ -58,7 +66,7 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
                 std::fs::read_to_string(&file).map_err(|error| Error::Configuration(format!("{file}: {error}")))?;
             devo.insert(key.to_owned(), json!(pem));
         }
-        files.secrets.push(("DEVO_SECRET_ID", "devo.json".to_owned(), devo.into()));
+        files.secret("DEVO_SECRET_ID", "devo", devo);
     }
     files.set("DEVO_URL", url, "where events go");
     let all: Vec<&str> = functions::by_default().iter().map(|source| source.name).collect();

@@ -7,14 +7,17 @@ mod collect;
 mod config;
 mod dead_letters;
 mod demo;
+mod domains;
 mod endpoint;
 mod files;
 mod health;
 mod init;
+mod known;
 mod manual;
 mod migrate;
 mod place;
 mod reset;
+mod secrets_manager;
 mod signals;
 mod simulate;
 mod stack;
@@ -33,7 +36,18 @@ use mimecast_devo::embedded;
 
 /// Collects Mimecast's security logs and delivers them to Devo, without loss or duplicates.
 #[derive(Parser)]
-#[command(version)]
+#[command(
+    version,
+    after_help = "The exit code is 0 where all is done, 1 where something went wrong at work, 2 where the command line or the configuration is
+wrong. Each command has examples: mimecast-devo help <COMMAND>.
+
+Examples:
+  mimecast-devo demo                     all of it on this machine, with nothing set up
+  mimecast-devo config init              a few questions make a configuration
+  mimecast-devo check                    whether it would work
+  mimecast-devo collect                  the work itself
+  mimecast-devo status                   how it goes"
+)]
 enum Command {
     Collect(collect::Options),
     Check(check::Options),
@@ -101,7 +115,7 @@ fn main() -> ExitCode {
             Command::Reset(options) => reset::run(&options).await,
             Command::DeadLetters(options) => dead_letters::run(&options).await,
             Command::Config(options) => init::run(&options).await,
-            Command::Migrate(options) => migrate::run(&options),
+            Command::Migrate(options) => migrate::run(&options).await,
             Command::Demo(options) => demo::run(&options).await,
             Command::Simulate(options) => simulate::run(&options).await,
             Command::Completions(options) => manual::completions(&options),

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::Error;
 use crate::files::Files;
 use crate::place;
+use crate::secrets_manager;
 
 const KEYS: [&str; 6] = ["client_id", "client_secret", "app_id", "app_key", "access_key", "secret_key"];
 /// Names that other Devo collectors use for the day from which to collect, and for the address of an API.
@@ -27,11 +28,12 @@ const NEEDLESS: [&str; 2] = ["id", "enabled"];
 /// Read the configuration of Devo's own collector (YAML or JSON) and write one for this program
 #[derive(clap::Args)]
 #[command(
-    after_help = "Secrets go to files of their own that only their owner can read, never into the settings. What has no counterpart is
-named. Devo's collector must not run beside this one: both would deliver.
+    after_help = "Secrets go to files of their own that only their owner can read, or to AWS Secrets Manager, never into the settings. What
+has no counterpart is named. Devo's collector must not run beside this one: both would deliver.
 
-Example:
+Examples:
   mimecast-devo migrate /etc/devo-collector/config.yaml --to /etc/mimecast-devo --from 2026-01-31
+  mimecast-devo migrate config.json --secrets-manager mimecast-devo
   mimecast-devo check --config /etc/mimecast-devo/mimecast-devo.toml"
 )]
 pub struct Options {
@@ -44,7 +46,15 @@ pub struct Options {
     /// From when on to collect: 2026-01-31, or how long ago, 24h; else what the configuration says, else 24h
     #[arg(long, value_name = "TIME", value_parser = place::instant)]
     from: Option<DateTime<Utc>>,
+    /// Keep the secrets in AWS Secrets Manager, as PREFIX/mimecast and PREFIX/devo, instead of in files
+    #[arg(long, value_name = "PREFIX", value_parser = secrets_manager::prefix)]
+    secrets_manager: Option<String>,
+    /// Do not ask before secrets that are there already get a new value
+    #[arg(long, requires = "secrets_manager")]
+    yes: bool,
 }
+
+const FILE: &str = "mimecast-devo.toml";
 
 /// A configuration read, and what of it has no counterpart.
 #[derive(Default)]
@@ -53,7 +63,7 @@ struct Migrated {
     left: BTreeSet<String>,
 }
 
-pub fn run(options: &Options) -> Result<ExitCode, Error> {
+pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let bad = |text: String| Error::Configuration(format!("{}: {text}", options.file.display()));
     let text = fs::read_to_string(&options.file).map_err(|error| bad(error.to_string()))?;
     // JSON is YAML.
@@ -73,7 +83,16 @@ pub fn run(options: &Options) -> Result<ExitCode, Error> {
         migrated.output(&all["outputs"], folder)?;
         migrated.rest(&all);
         let place = if several { options.to.join(name) } else { options.to.clone() };
-        let file = migrated.files.write(&place, "mimecast-devo.toml")?;
+        if let Some(prefix) = &options.secrets_manager {
+            let prefix = if several { format!("{prefix}/{name}") } else { prefix.clone() };
+            // What would be refused in the end is refused before anything is in Secrets Manager.
+            migrated.files.new_files(&place, FILE)?;
+            if !migrated.keep_in_secrets_manager(&prefix, options.yes).await? {
+                println!("{name}: nothing changed");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        let file = migrated.files.write(&place, FILE)?;
         println!("{name}: written to {}", file.display());
         for left in &migrated.left {
             println!("  no counterpart: {left}");
@@ -126,12 +145,24 @@ impl Migrated {
             }
         }
         if !keys.is_empty() {
-            self.files.secrets.push(("MIMECAST_SECRET_ID", "mimecast.json".to_owned(), Value::Object(keys)));
+            self.files.secret("MIMECAST_SECRET_ID", "mimecast", keys);
         }
         if let Some(from) = from {
             let ago = (Clock::System.now() - from).num_seconds().max(1);
             self.files.set("INITIAL_LOOKBACK", format!("{ago}s"), "how far back the first run starts");
         }
+    }
+
+    /// Moves the secrets there; the settings name them. Whether that was confirmed.
+    async fn keep_in_secrets_manager(&mut self, prefix: &str, yes: bool) -> Result<bool, Error> {
+        let secrets = self.files.secrets.iter().map(|(_, name, secret)| (format!("{prefix}/{name}"), secret));
+        if !secrets_manager::keep(&secrets.collect::<Vec<_>>(), yes).await? {
+            return Ok(false);
+        }
+        for (setting, name, _) in std::mem::take(&mut self.files.secrets) {
+            self.files.set(setting, format!("{prefix}/{name}"), "a secret in AWS Secrets Manager");
+        }
+        Ok(true)
     }
 
     fn parameter(&mut self, name: &str, value: &Value, shown: &str, from: &mut Option<DateTime<Utc>>) {
@@ -193,7 +224,7 @@ impl Migrated {
                     if self.files.secrets.iter().any(|(setting, ..)| *setting == "DEVO_SECRET_ID") {
                         self.left.insert(format!("outputs.{name}: a second certificate; all ways share one"));
                     } else {
-                        self.files.secrets.push(("DEVO_SECRET_ID", "devo.json".to_owned(), Value::Object(secret)));
+                        self.files.secret("DEVO_SECRET_ID", "devo", secret);
                     }
                 }
                 "syslog" => urls.push(format!("tcp://{}:{}", text("address"), text("port"))),

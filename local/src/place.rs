@@ -178,7 +178,10 @@ impl Place {
         let (store, clock) = (Store::new(Embedded::memory()?.client(), TABLE), Clock::System);
         Ok(match &self.kept {
             Kept::Table(_) => Collector::new(settings, store, Secrets::on_aws().await, clock),
-            Kept::File(_) => Collector::new(settings, store, Secrets::new(None), clock),
+            Kept::File(_) => {
+                let secrets = secrets(&settings).await;
+                Collector::new(settings, store, secrets, clock)
+            }
         })
     }
 
@@ -205,7 +208,13 @@ impl Place {
     pub async fn open(&self) -> Result<Vec<Open>, Error> {
         match &self.kept {
             Kept::Table(_) => self.on_aws().await,
-            Kept::File(file) => existing(file)?.iter().map(|file| self.on_file(file)).collect(),
+            Kept::File(file) => {
+                let mut opened = Vec::new();
+                for file in existing(file)? {
+                    opened.push(self.on_file(&file).await?);
+                }
+                Ok(opened)
+            }
         }
     }
 
@@ -232,7 +241,7 @@ impl Place {
     pub async fn open_for_backfill(&self) -> Result<Vec<Open>, Error> {
         match &self.kept {
             Kept::Table(_) => self.on_aws().await,
-            Kept::File(file) => Ok(vec![self.on_file(&beside(file))?]),
+            Kept::File(file) => Ok(vec![self.on_file(&beside(file)).await?]),
         }
     }
 
@@ -242,9 +251,11 @@ impl Place {
         Ok(vec![Open { store, collector: Collector::on_aws(settings).await, alone: false }])
     }
 
-    fn on_file(&self, file: &Path) -> Result<Open, Error> {
+    async fn on_file(&self, file: &Path) -> Result<Open, Error> {
         let store = Store::new(open(file)?.client(), TABLE).in_file(file);
-        let collector = Collector::new(self.settings()?, store.clone(), Secrets::new(None), Clock::System);
+        let settings = self.settings()?;
+        let secrets = secrets(&settings).await;
+        let collector = Collector::new(settings, store.clone(), secrets, Clock::System);
         Ok(Open { store, collector, alone: true })
     }
 }
@@ -256,6 +267,18 @@ impl Display for Place {
             Kept::Table(table) => write!(f, "table {table}"),
         }
     }
+}
+
+/// Where a host's secrets are read from.
+pub async fn secrets(settings: &Settings) -> Secrets {
+    let tenant = &settings.tenant;
+    secrets_of(&[Some(settings.mimecast_secret_id(tenant)), settings.devo_secret_id(tenant)]).await
+}
+
+/// AWS is looked for only where an id is one of Secrets Manager's: where there is none that takes seconds.
+pub async fn secrets_of(ids: &[Option<String>]) -> Secrets {
+    let is_local = |id: &String| id.starts_with("file:") || id.starts_with("env:");
+    if ids.iter().flatten().all(is_local) { Secrets::new(None) } else { Secrets::on_aws().await }
 }
 
 fn open(file: &Path) -> Result<Embedded, Error> {

@@ -12,12 +12,12 @@ use crate::status::overviews;
 
 /// Let sources collect again from a time on: what was delivered since then is delivered once more
 #[derive(clap::Args)]
-#[command(after_help = "Examples:
+#[command(mut_arg("sources", |arg| arg.hide(true)), after_help = "Examples:
   mimecast-devo reset url --to 2026-01-31 --dry-run --config mimecast-devo.toml
   mimecast-devo reset siem --to 24h --yes --table CheckpointTable-1A2B3C")]
 pub struct Options {
     /// The source
-    #[arg(value_name = "SOURCE", value_parser = place::source)]
+    #[arg(value_name = "SOURCE", value_parser = place::source, conflicts_with = "sources")]
     name: &'static Source,
     #[command(flatten)]
     place: PlaceOptions,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::process::{Command, ExitCode, ExitStatus};
 
 use mimecast_devo::embedded::{Embedded, TABLE};
@@ -13,17 +14,31 @@ use mimecast_devo::embedded::{Embedded, TABLE};
 use crate::Error;
 use crate::balance::{self, Balance, write_aligned};
 use crate::endpoint::Simulation;
+use crate::health;
+use crate::known;
 use crate::signals::Signals;
 use crate::world::{World, WorldOptions};
 
 /// Run a command that runs the functions, such as `cargo lambda watch`, with Mimecast, Devo and DynamoDB simulated
 #[derive(clap::Args)]
+#[command(
+    after_help = "The command gets the variables of a function. SIMULATOR_URL tells it where to look at what has arrived, add events and
+order faults. The exit code is the command's own.
+
+Examples:
+  mimecast-devo simulate -- cargo lambda watch --invoke-address 127.0.0.1
+  mimecast-devo simulate --check --page 127.0.0.1:9464 -- ./my-test.sh"
+)]
 pub struct Options {
     #[command(flatten)]
     world: WorldOptions,
     /// Fail unless every event has arrived exactly once by the command's end
     #[arg(long)]
     check: bool,
+    /// Show a page for people on this loopback address, like 127.0.0.1:9464: what the functions have left in the simulated DynamoDB and
+    /// Devo
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = health::loopback)]
+    page: Option<SocketAddr>,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
@@ -35,6 +50,10 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
     let mut signals = Signals::catch()?;
     let simulation = Simulation::new(World::start(&options.world).await?, Embedded::memory()?);
     let url = simulation.serve().await?;
+    if let Some(address) = options.page {
+        // Standard output is the command's.
+        eprintln!("page: http://{}", known::serve(&simulation, address).await?);
+    }
     let mut command = command(&options.command, &simulation, &url)?;
     let mut child = command.spawn().map_err(|error| {
         let program = command.get_program().display();

@@ -123,7 +123,7 @@ fn write(out: &mut impl Write, found: &[Overview], troubles: &[Option<String>], 
         [
             tenant.clone(),
             (*source).to_owned(),
-            trouble.as_ref().map_or("ok", |trouble| trouble.split([':', ' ']).next().unwrap_or("late")).to_owned(),
+            state(overview, trouble.is_some()).to_owned(),
             collected_to.map(time).unwrap_or_else(none),
             lag_seconds.map(duration).unwrap_or_else(none),
             overview.succeeded_at.map_or_else(none, |at| ago(&at.to_rfc3339(), now)),
@@ -142,6 +142,16 @@ fn write(out: &mut impl Write, found: &[Overview], troubles: &[Option<String>], 
     write_columns(out, &[title].into_iter().chain(rows).collect::<Vec<_>>())?;
     write_troubles(out, found, troubles)?;
     write_backfills(out, found, now)
+}
+
+/// The state in a word or two.
+fn state(overview: &Overview, is_troubled: bool) -> &'static str {
+    match overview {
+        _ if !is_troubled => "ok",
+        Overview { failure: Some(_), .. } => "failing",
+        Overview { updated_at: None, .. } => "never ran",
+        _ => "late",
+    }
 }
 
 /// What has to be done, and what has been lost, each in a line of its own.

@@ -18,14 +18,14 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// Print what a source gives now, as it would go to Devo: nothing is delivered or remembered
 #[derive(clap::Args)]
-#[command(after_help = "Each line is the Devo table, a colon and the event. Notes go to standard error.
+#[command(mut_arg("sources", |arg| arg.hide(true)), after_help = "Each line is the Devo table, a colon and the event. Notes go to standard error.
 
 Examples:
   mimecast-devo tail url --config mimecast-devo.toml
   mimecast-devo tail siem --from 2026-01-31 --to 2026-02-01 --limit 1000 --config mimecast-devo.toml")]
 pub struct Options {
     /// The source
-    #[arg(value_name = "SOURCE", value_parser = place::source)]
+    #[arg(value_name = "SOURCE", value_parser = place::source, conflicts_with = "sources")]
     name: &'static Source,
     #[command(flatten)]
     place: PlaceOptions,

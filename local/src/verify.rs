@@ -9,14 +9,13 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use chrono::{DateTime, DurationRound as _, SecondsFormat, TimeDelta, Utc};
-use collector::{Ledger, Secrets};
-use devo::{Found, Query};
+use collector::{Ledger, Overview};
+use devo::Found;
 use mimecast::Clock;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::Error;
+use crate::domains::{Domain, domains};
 use crate::place::{self, Place, PlaceOptions, plain, span, write_columns};
 use crate::status::overviews;
 
@@ -27,8 +26,10 @@ const LONGEST: TimeDelta = TimeDelta::hours(71);
 #[derive(clap::Args)]
 #[command(
     after_help = "Needs a token for queries, which is another one than that for sending: DEVO_QUERY_SECRET_ID names a secret
-{\"token\": \"...\"}, as the other two secrets are named. DEVO_QUERY_URL is where to ask, unless the region of DEVO_URL tells it.
-The exit code is 1 where events are missing. Tenants that share a Devo domain are named together.
+{\"token\": \"...\"}, as the other two secrets are named, {tenant} included. DEVO_QUERY_URL is where to ask, unless the secret has a
+\"url\" or the region of DEVO_URL tells it. Where DEVO_URL names several destinations, each is asked: DEVO_QUERY_SECRET_ID and
+DEVO_QUERY_URL then name as many, in the same order, with commas between them. Tenants that share a Devo domain are named together.
+The exit code is 1 where events are missing.
 
 Examples:
   mimecast-devo verify --config mimecast-devo.toml
@@ -69,6 +70,15 @@ struct Table {
     note: Option<String>,
 }
 
+/// The same for programs, with the domain that was asked.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    domain: &'a Domain,
+    #[serde(flatten)]
+    table: &'a Table,
+}
+
 type Hours = BTreeMap<DateTime<Utc>, u64>;
 
 pub async fn run(options: &Options) -> Result<ExitCode, Error> {
@@ -81,89 +91,80 @@ pub async fn run(options: &Options) -> Result<ExitCode, Error> {
             "--from must be before --to and at most 71 hours ago: no longer are counts kept".to_owned(),
         ));
     }
-    let query = query(&place).await?;
-    let mut tables = Vec::new();
-    for (name, delivered) in delivered(&place, from, to, now).await? {
-        if name == Ledger::OTHER {
-            // No table of Devo's: what went to more tables than are counted one by one.
-            let (delivered, note) =
-                (delivered.values().sum(), "tables beyond those that are counted one by one".to_owned());
-            tables.push(Table { table: name, delivered, note: Some(note), ..Table::default() });
-            continue;
+    let overviews = overviews(&place, now).await?;
+    let mut verified = Vec::new();
+    for domain in domains(&place).await? {
+        let of = overviews.iter().filter(|overview| domain.tenants.contains(&overview.tenant));
+        let mut tables = Vec::new();
+        for (name, delivered) in delivered(of, from, to) {
+            let table = asked(&domain, &name, &delivered, (from, to), now - options.visible_after).await?;
+            tables.push(Table { table: name, ..table });
         }
-        tables.push(match query.hours(&name, from, to).await.map_err(collector::Error::from)? {
-            Found::Known(found) => {
-                let mut table = compared(&delivered, &found, now - options.visible_after);
-                match query.columns(&name).await.map_err(collector::Error::from)? {
-                    Found::Known(columns) => table.columns = columns,
-                    Found::Hidden(text) => table.note = Some(text),
-                }
-                if is_unparsed(&table.columns) {
-                    table.note = Some("no parser reads it: each event is in one column".to_owned());
-                }
-                Table { table: name, ..table }
-            }
-            Found::Hidden(text) => {
-                let delivered = delivered.values().sum();
-                let note = format!("{text}: nothing has arrived there, or the token for queries may not read it");
-                Table { table: name, delivered, missing: delivered, note: Some(note), ..Table::default() }
-            }
-        });
+        verified.push((domain, tables));
     }
     let mut out = io::stdout().lock();
-    if options.json {
-        for table in &tables {
-            writeln!(out, "{}", serde_json::to_string(table).map_err(io::Error::other)?)?;
-        }
-    } else {
-        write(&mut out, &tables, from, to)?;
+    if !options.json {
+        writeln!(out, "{} to {}", time(from), time(to))?;
     }
-    let is_whole = tables.iter().all(|table| table.missing == 0);
+    for (domain, tables) in &verified {
+        if options.json {
+            for table in tables {
+                writeln!(out, "{}", serde_json::to_string(&Told { domain, table }).map_err(io::Error::other)?)?;
+            }
+        } else {
+            write(&mut out, domain, tables)?;
+        }
+    }
+    let is_whole = verified.iter().flat_map(|(_, tables)| tables).all(|table| table.missing == 0);
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Who asks, and where.
-async fn query(place: &Place) -> Result<Query, Error> {
-    let needed = |name: &str, text: &str| Error::Configuration(format!("{name} is not set: {text}"));
-    let id = place.variable("DEVO_QUERY_SECRET_ID");
-    let id = id.ok_or_else(|| {
-        needed("DEVO_QUERY_SECRET_ID", "set it to the id of a secret {\"token\": \"...\"} for queries")
-    })?;
-    let secrets = if place.is_on_aws() { Secrets::on_aws().await } else { Secrets::new(None) };
-    let secret = secrets.get(&id).await?;
-    let value: Value = serde_json::from_str(secret.expose_secret()).unwrap_or_default();
-    let token = value["token"].as_str().filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| Error::Configuration(format!("the secret {id} is no JSON object with a token")))?;
-    let token = SecretString::from(token.to_owned());
-    let url = match place.variable("DEVO_QUERY_URL") {
-        Some(url) => url,
-        None => {
-            let host = place.variable("DEVO_URL").unwrap_or_default();
-            let host = host.split("://").last().and_then(|rest| rest.split([':', '/', ',']).next()).unwrap_or_default();
-            Query::url_for(host).ok_or_else(|| {
-                needed("DEVO_QUERY_URL", "set it to the Query API of your region, like https://apiv2-eu.devo.com")
-            })?
+/// What Devo has of a table, against what was `delivered` to it.
+async fn asked(
+    domain: &Domain,
+    name: &str,
+    delivered: &Hours,
+    (from, to): (DateTime<Utc>, DateTime<Utc>),
+    visible: DateTime<Utc>,
+) -> Result<Table, Error> {
+    let all = delivered.values().sum();
+    if name == Ledger::OTHER {
+        // No table of Devo's: what went to more tables than are counted one by one.
+        let note = "tables beyond those that are counted one by one".to_owned();
+        return Ok(Table { delivered: all, note: Some(note), ..Table::default() });
+    }
+    match domain.query.hours(name, from, to).await.map_err(collector::Error::from)? {
+        Found::Known(found) => {
+            let mut table = compared(delivered, &found, visible);
+            match domain.query.columns(name).await.map_err(collector::Error::from)? {
+                Found::Known(columns) => table.columns = columns,
+                Found::Hidden(text) => table.note = Some(text),
+            }
+            if is_unparsed(&table.columns) {
+                table.note = Some("no parser reads it: each event is in one column".to_owned());
+            }
+            Ok(table)
         }
-    };
-    Ok(Query::open(&url, token).map_err(collector::Error::from)?)
+        Found::Hidden(text) => {
+            let note = format!("{text}: nothing has arrived there, or the token for queries may not read it");
+            Ok(Table { delivered: all, missing: all, note: Some(note), ..Table::default() })
+        }
+    }
 }
 
 /// What the commits say that Devo has accepted, by table.
-async fn delivered(
-    place: &Place,
+fn delivered<'a>(
+    overviews: impl Iterator<Item = &'a Overview>,
     from: DateTime<Utc>,
     to: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> Result<BTreeMap<String, Hours>, Error> {
+) -> BTreeMap<String, Hours> {
     let mut tables: BTreeMap<String, Hours> = BTreeMap::new();
-    for overview in overviews(place, now).await? {
-        for (table, hour, count) in overview.ledgers.iter().flat_map(Ledger::hours) {
-            if (from..to).contains(&hour) {
-                *tables.entry(table.to_owned()).or_default().entry(hour).or_default() += count;
-            }
+    for (table, hour, count) in overviews.flat_map(|overview| &overview.ledgers).flat_map(Ledger::hours) {
+        if (from..to).contains(&hour) {
+            *tables.entry(table.to_owned()).or_default().entry(hour).or_default() += count;
         }
     }
-    Ok(tables)
+    tables
 }
 
 /// `visible`: what was accepted before this has to be there.
@@ -202,9 +203,14 @@ fn is_unparsed(columns: &[String]) -> bool {
         && columns.iter().all(|name| ["eventdate", "message", "rawMessage", "hostname"].contains(&name.as_str()))
 }
 
-fn write(out: &mut impl Write, tables: &[Table], from: DateTime<Utc>, to: DateTime<Utc>) -> io::Result<()> {
-    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
-    writeln!(out, "{} to {}", time(from), time(to))?;
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn write(out: &mut impl Write, domain: &Domain, tables: &[Table]) -> io::Result<()> {
+    let Domain { url, name, tenants, .. } = domain;
+    let name = name.as_ref().map_or_else(|| "of the token for queries".to_owned(), |name| plain(name));
+    writeln!(out, "Devo domain {name}, asked at {}, tenant {}", plain(url), tenants.join(", "))?;
     let title =
         ["", "table", "delivered", "in devo", "missing", "surplus", "not yet visible", "columns"].map(str::to_owned);
     let rows = tables.iter().map(|table| {

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_dynamodb::types::AttributeValue::S;
 use collector::{Collector, Error, Secrets, Settings, Store};
 use mimecast::Clock;
+use mimecast_devo::embedded::{Embedded, TABLE};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -34,6 +36,17 @@ fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap()
 }
 
+/// Status line and body of a request.
+fn ask(host: &str, method: &str, path: &str, body: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(host).unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close");
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
 /// A simulation whose command tells its environment and then waits for the end of its input.
 struct Running {
     child: Child,
@@ -50,8 +63,8 @@ impl Running {
         Self { environment: environment.collect(), child }
     }
 
-    /// The function's own work with this environment. Secrets come by files: the test's process does not have it.
-    fn collector(&self) -> (Collector, [NamedTempFile; 2]) {
+    /// A function's settings with this environment. Secrets come by files: the test's process does not have it.
+    fn settings(&self) -> (Settings, [NamedTempFile; 2]) {
         let secrets = ["SIMULATED_MIMECAST_SECRET", "SIMULATED_DEVO_SECRET"].map(|name| {
             let mut file = NamedTempFile::new().unwrap();
             file.write_all(self.environment[name].as_bytes()).unwrap();
@@ -62,6 +75,11 @@ impl Running {
             "DEVO_SECRET_ID" => Some(format!("file:{}", secrets[1].path().display())),
             _ => self.environment.get(name).cloned(),
         });
+        (settings.unwrap(), secrets)
+    }
+
+    /// DynamoDB as the functions see it.
+    fn dynamodb(&self) -> Client {
         let config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
@@ -69,20 +87,27 @@ impl Running {
             .credentials_provider(Credentials::new("simulated", "simulated", None, None, "test"))
             .endpoint_url(&self.environment["AWS_ENDPOINT_URL"])
             .build();
-        let store = Store::new(Client::from_conf(config), self.environment["CHECKPOINT_TABLE"].clone());
-        (Collector::new(settings.unwrap(), store, Secrets::new(None), Clock::System), secrets)
+        Client::from_conf(config)
+    }
+
+    /// The function's own work.
+    fn collector(&self) -> (Collector, [NamedTempFile; 2]) {
+        let (settings, secrets) = self.settings();
+        let store = Store::new(self.dynamodb(), self.environment["CHECKPOINT_TABLE"].clone());
+        (Collector::new(settings, store, Secrets::new(None), Clock::System), secrets)
+    }
+
+    /// Where the page is, as it is said first of all.
+    fn page(&mut self) -> String {
+        let mut line = String::new();
+        BufReader::new(self.child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim().strip_prefix("page: http://").unwrap().to_owned()
     }
 
     /// Status line and body of a request to the simulator.
     fn ask(&self, method: &str, path: &str, body: &str) -> (String, String) {
         let (host, root) = self.environment["SIMULATOR_URL"].strip_prefix("http://").unwrap().split_once('/').unwrap();
-        let mut stream = TcpStream::connect(host).unwrap();
-        let head = format!("{method} /{root}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close");
-        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.lines().next().unwrap().to_owned(), body.to_owned())
+        ask(host, method, &format!("/{root}{path}"), body)
     }
 
     fn balances(&self) -> Value {
@@ -225,6 +250,89 @@ async fn a_fault_fails_a_run_and_what_arrives_twice_a_check() {
     let output = running.end();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(text(&output.stderr).contains("\n0 events missing, "), "{output:?}");
+}
+
+/// What the page of a simulation is told.
+fn status(page: &str) -> Value {
+    let (status, body) = ask(page, "GET", "/status.json", "");
+    assert_eq!(status, "HTTP/1.1 200 OK", "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[tokio::test]
+async fn the_page_shows_what_the_functions_have_left_also_after_a_fault() {
+    let mut running = Running::start(&["--page", "127.0.0.1:0"]);
+    let page = running.page();
+    assert!(ask(&page, "GET", "/", "").1.starts_with("<!doctype html>"));
+    let whole = status(&page);
+    assert_eq!((&whole["healthy"], whole["sources"].as_object().unwrap().len()), (&json!(false), 11));
+    assert_eq!(whole["sources"]["url"]["trouble"], "has not run yet");
+    assert!(whole["note"].as_str().unwrap().contains("not known here"), "{whole}");
+
+    let (collector, _secrets) = running.collector();
+    let audit = &functions::audit::SOURCE;
+    let mut events: HashMap<&str, u64> = HashMap::new();
+    for round in 0..3 {
+        // In the second round audit is denied, while there is something new.
+        if round > 0 {
+            running.ask("POST", "/events", "");
+        }
+        if round == 1 {
+            running.ask("POST", "/faults", &json!({"text": "/api/audit", "status": 403, "times": 100}).to_string());
+        }
+        for source in functions::by_default() {
+            match collector.invoke(source, &json!({}), None).await {
+                Ok(answer) => *events.entry(source.name).or_default() += answer.events,
+                Err((error, _)) => assert!(round == 1 && source.name == audit.name, "{error}"),
+            }
+        }
+        running.ask("DELETE", "/faults", "");
+        let whole = status(&page);
+        assert_eq!(whole["healthy"], json!(round != 1), "{whole}");
+        for (name, source) in whole["sources"].as_object().unwrap() {
+            assert_eq!(source["events"], events[&**name], "{name} in round {round}");
+            let minutes = source["minutes"].as_array().unwrap();
+            assert_eq!(minutes.iter().map(|minute| minute[1].as_u64().unwrap()).sum::<u64>(), events[&**name]);
+            assert!(source["last_success"].is_string() && source["lag_seconds"].as_i64().is_none_or(|lag| lag < 600));
+            assert_eq!(source["trouble"].is_null(), round != 1 || name != audit.name, "{source}");
+            // Nobody here starts the functions.
+            assert!(source.get("next_run").is_none(), "{source}");
+        }
+        if round == 1 {
+            let trouble = whole["sources"]["audit"]["trouble"].as_str().unwrap();
+            assert!(trouble.starts_with("failing since ") && trouble.contains(audit.permission), "{trouble}");
+        }
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    }
+    assert_eq!(running.balances()["mail.mimecast.audit.events"]["missing"], 0);
+
+    // A dead letter, and a tenant that is not well.
+    let item = [("pk", "other#url"), ("sk", "dead#2026-01-31T12:00:00Z#1")];
+    let item = item.map(|(name, value)| (name.to_owned(), S(value.to_owned())));
+    let put = running.dynamodb().put_item().table_name(&running.environment["CHECKPOINT_TABLE"]);
+    put.set_item(Some(item.into())).send().await.unwrap();
+    running.ask("POST", "/faults", &json!({"text": "/api/ttp/url", "status": 403, "times": 100}).to_string());
+    collector.invoke(&functions::url::SOURCE, &json!({"tenant": "other"}), None).await.unwrap_err();
+    let url = &status(&page)["sources"]["url"];
+    assert!(url["trouble"].as_str().unwrap().ends_with("(tenant other)"), "{url}");
+    assert_eq!((&url["rejected"], &url["last_success"]), (&json!(1), &Value::Null));
+    running.end();
+}
+
+#[tokio::test]
+async fn of_functions_with_a_dynamodb_of_their_own_the_page_shows_what_has_arrived_and_no_more() {
+    let mut running = Running::start(&["--page", "127.0.0.1:0"]);
+    let page = running.page();
+    let (settings, _secrets) = running.settings();
+    let store = Store::new(Embedded::memory().unwrap().client(), TABLE);
+    let collector = Collector::new(settings, store, Secrets::new(None), Clock::System);
+    let answer = collector.invoke(&functions::url::SOURCE, &json!({}), None).await.unwrap();
+    let whole = status(&page);
+    let url = &whole["sources"]["url"];
+    assert_eq!((&url["events"], &whole["healthy"]), (&json!(answer.events), &json!(false)));
+    assert!(url["trouble"].as_str().unwrap().starts_with("elsewhere: "), "{url}");
+    assert!(url["last_success"].is_null() && url["lag_seconds"].is_null(), "{url}");
+    running.end();
 }
 
 #[test]

@@ -1,7 +1,8 @@
-"""The page that `collect` serves, as a real browser shows it: what it says is what was collected, also after a fault.
+"""The page that `collect` serves, as a real browser shows it: what it says is what was collected, also after a fault. Then the page of
+`simulate`, which knows only what has arrived of a `collect` with checkpoints of its own.
 
 Runs as the command of `mimecast-devo simulate`, which stands Mimecast and Devo around it. CHROMIUM: the browser; PROGRAM: mimecast-devo;
-SCREENSHOT: where a picture of the page is left, if anywhere.
+SIMULATED_PAGE: the page of `simulate`; SCREENSHOT: where a picture of the page of `collect` is left, if anywhere.
 """
 
 import json
@@ -44,7 +45,7 @@ class Cards(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.cards, self.card, self.tag, self.labels, self.state = {}, None, None, [], ""
+        self.cards, self.card, self.tag, self.labels, self.texts = {}, None, None, [], {"state": "", "note": ""}
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
@@ -54,11 +55,11 @@ class Cards(HTMLParser):
                 sys.exit("a card cannot be reached by the keyboard")
         if tag == "svg" and not attributes.get("aria-label"):
             sys.exit("a plot says nothing to a screen reader")
-        self.tag = "state" if attributes.get("id") == "state" else tag
+        self.tag = attributes["id"] if attributes.get("id") in self.texts else tag
 
     def handle_data(self, text):
-        if self.tag == "state":
-            self.state += text
+        if self.tag in self.texts:
+            self.texts[self.tag] += text
         elif self.card is not None:
             if self.tag == "dt":
                 self.label = text
@@ -66,6 +67,10 @@ class Cards(HTMLParser):
                 self.card[self.label] = text
             else:
                 self.card["text"] += text + " "
+
+    @property
+    def state(self):
+        return self.texts["state"]
 
     def handle_endtag(self, tag):
         self.tag = None
@@ -144,6 +149,14 @@ def look(url):
     shown = page(url)
     assert shown.state == "all sources are well", shown.state
     assert int(shown.cards["url"]["events"].replace(",", "")) == whole["sources"]["url"]["events"]
+    assert "next run" in shown.cards["url"] and not shown.texts["note"], shown.texts
+
+    shown = page(os.environ["SIMULATED_PAGE"])
+    assert shown.state == f"{SOURCES} of {SOURCES} sources need a look", shown.state
+    assert "not known here" in shown.texts["note"], shown.texts
+    url = shown.cards["url"]
+    assert int(url["events"].replace(",", "")) == whole["sources"]["url"]["events"], url
+    assert "elsewhere" in url["text"] and "next run" not in url and url["last success"] == "never", url
     print(f"the page shows what was collected from {SOURCES} sources, also after a fault")
 
 

@@ -79,6 +79,11 @@ impl Aws {
         self.account.secrets.lock().unwrap().insert(name.to_owned(), value.to_owned());
     }
 
+    /// The text of a secret.
+    pub fn get_secret(&self, name: &str) -> Option<String> {
+        self.account.secrets.lock().unwrap().get(name).cloned()
+    }
+
     pub fn remove_secret(&self, name: &str) {
         self.account.secrets.lock().unwrap().remove(name);
     }
@@ -167,6 +172,8 @@ impl Account {
                 (StatusCode::from_u16(status).unwrap(), body).into_response()
             }
             ("secretsmanager", "GetSecretValue") => self.secret(request),
+            ("secretsmanager", "DescribeSecret") => self.described(request),
+            ("secretsmanager", "CreateSecret" | "PutSecretValue") => self.keep(operation, request),
             _ => error(400, "UnknownOperationException", ""),
         }
     }
@@ -176,6 +183,38 @@ impl Account {
         let index = faults.iter().position(|(name, _)| name == operation)?;
         self.struck.fetch_add(1, Relaxed);
         Some(faults.remove(index).1)
+    }
+
+    fn described(&self, body: &[u8]) -> Response {
+        let request: Value = serde_json::from_slice(body).unwrap();
+        let name = request["SecretId"].as_str().unwrap();
+        match self.secrets.lock().unwrap().contains_key(name) {
+            true => json!({"ARN": secret_arn(name), "Name": name}).to_string().into_response(),
+            false => error(400, "ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
+        }
+    }
+
+    /// Creates a secret that is not there, or puts a value into one that is.
+    fn keep(&self, operation: &str, body: &[u8]) -> Response {
+        let request: Value = serde_json::from_slice(body).unwrap();
+        let create = operation == "CreateSecret";
+        let name = request[if create { "Name" } else { "SecretId" }].as_str().unwrap();
+        let text = request["SecretString"].as_str().unwrap();
+        if text.len() > 65_536 {
+            let message =
+                format!("Value '{text}' at 'secretString' failed to satisfy constraint: Member must be shorter");
+            return error(400, "ValidationException", &message);
+        }
+        let mut secrets = self.secrets.lock().unwrap();
+        match (create, secrets.contains_key(name)) {
+            (true, true) => return error(400, "ResourceExistsException", "The secret already exists."),
+            (false, false) => return error(400, "ResourceNotFoundException", "There is no such secret."),
+            _ => {}
+        }
+        secrets.insert(name.to_owned(), text.to_owned());
+        json!({"ARN": secret_arn(name), "Name": name, "VersionId": request["ClientRequestToken"]})
+            .to_string()
+            .into_response()
     }
 
     fn secret(&self, body: &[u8]) -> Response {

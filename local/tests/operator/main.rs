@@ -12,6 +12,7 @@ mod service;
 mod setup;
 mod stack;
 mod status;
+mod terminal;
 mod upkeep;
 mod verify;
 mod world;

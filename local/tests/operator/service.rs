@@ -245,14 +245,36 @@ async fn shells_and_man_are_told_of_every_command() {
         assert!(said(&world.run(&["completions", shell]).await).contains("dead-letters"), "{shell}");
     }
     let page = said(&world.run(&["man"]).await);
-    let help = said(&world.run(&["--help"]).await);
-    let commands = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
-    let commands: Vec<&str> =
-        commands.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next()).collect();
-    assert!(commands.len() > 10, "{help}");
-    for command in commands.into_iter().filter(|command| *command != "help") {
-        assert!(page.contains(&command.replace('-', "\\-")), "{command}\n{page}");
-        assert!(said(&world.run(&["man", command]).await).contains(".TH"), "{command}");
-        assert!(said(&world.run(&[command, "--help"]).await).contains("Usage:"), "{command}");
+    // Each command and each of its own, with an example that begins as it is typed.
+    let mut asked: Vec<Vec<String>> = vec![Vec::new()];
+    for n in 0.. {
+        let Some(words) = asked.get(n).cloned() else { break };
+        let line: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = said(&world.run(&line).await);
+        let example = format!("\n  {}", [&["mimecast-devo"][..], &line[..words.len()]].concat().join(" "));
+        let (_, examples) = help.split_once("\nExample").unwrap_or_else(|| panic!("{words:?}: no example\n{help}"));
+        assert!(examples.contains(&example), "{words:?}\n{help}");
+        let own = help.lines().skip_while(|line| !line.starts_with("Commands:")).skip(1);
+        let own = own.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next());
+        asked.extend(own.filter(|name| *name != "help").map(|name| [&words[..], &[name.to_owned()]].concat()));
+    }
+    assert!(asked.len() > 15, "{asked:?}");
+    for command in asked.iter().filter_map(|words| <&[String; 1]>::try_from(&words[..]).ok()) {
+        assert!(page.contains(&command[0].replace('-', "\\-")), "{command:?}\n{page}");
+        assert!(said(&world.run(&["man", &command[0]]).await).contains(".TH"), "{command:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_would_be_passed_over_is_refused() {
+    let world = World::new().await;
+    for words in [
+        &["tail", "url", "--source", "siem"][..],
+        &["reset", "url", "--source", "siem"],
+        &["backfill", "--from", "2026-01-01", "--to", "2026-01-02"],
+    ] {
+        let output = world.run(words).await;
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && text.contains("--source"), "{words:?}: {text}");
     }
 }

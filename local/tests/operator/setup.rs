@@ -1,14 +1,14 @@
 //! `config init` and `migrate`: what they write works, and no secret is where it should not be.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Output, Stdio};
 
+use mimecast_devo::embedded::Embedded;
 use serde_json::{Value, json};
 
+use crate::support::aws::{Aws, Fault};
 use crate::world::{World, said};
 
 impl World {
@@ -138,6 +138,123 @@ async fn certificates_are_taken_over_and_what_is_migrated_collects() {
     assert_eq!(printed, "mail.mimecast.audit.events: {\"id\":\"1\",\"eventTime\":\"x\"}\n");
 }
 
+/// A host with an AWS account, and a configuration of Devo's collector that has this client secret.
+pub async fn with_aws(client_secret: &str) -> (World, Aws) {
+    let mut world = World::new().await;
+    let aws = Aws::start(Embedded::memory().unwrap());
+    world.on_aws(&aws);
+    world.settings.retain(|name, _| name.starts_with("AWS_"));
+    world.old_configuration(client_secret);
+    (world, aws)
+}
+
+impl World {
+    fn old_configuration(&self, client_secret: &str) {
+        let mimecast: Value = serde_json::from_str(&self.mimecast.secret_v2()).unwrap();
+        let keys = json!({"client_id": mimecast["client_id"], "client_secret": client_secret});
+        let files = json!({"address": "127.0.0.1", "port": 1, "chain": "pem", "cert": "pem", "key": "pem"});
+        fs::write(self.directory.path().join("pem"), "a-PEM-s3cret").unwrap();
+        let config = json!({
+            "outputs": {"d": {"type": "devo_platform", "config": files}},
+            "inputs": {"m": {"credentials": keys, "services": {"audit": {}}}},
+        });
+        fs::write(self.directory.path().join("old.json"), config.to_string()).unwrap();
+    }
+}
+
+fn everything(output: &Output) -> String {
+    [&*output.stdout, &*output.stderr].map(String::from_utf8_lossy).concat()
+}
+
+#[tokio::test]
+async fn secrets_go_to_secrets_manager_where_asked_to() {
+    let (world, aws) = with_aws("the-s3cret").await;
+    let migrate = |to: &'static str| ["migrate", "old.json", "--secrets-manager", "team/collector", "--to", to];
+    let output = world.run(&migrate("here")).await;
+    let told = said(&output);
+    assert!(
+        told.contains("secret team/collector/mimecast: created") && !everything(&output).contains("s3cret"),
+        "{told}"
+    );
+    let kept = |name: &str| -> Value { serde_json::from_str(&aws.get_secret(name).unwrap()).unwrap() };
+    assert_eq!(kept("team/collector/mimecast")["client_secret"], "the-s3cret");
+    assert_eq!(kept("team/collector/devo")["key"], "a-PEM-s3cret");
+    let written = world.written("here/mimecast-devo.toml");
+    for line in [r#"MIMECAST_SECRET_ID = "team/collector/mimecast""#, r#"DEVO_SECRET_ID = "team/collector/devo""#] {
+        assert!(written.lines().any(|written| written == line), "{line}\n{written}");
+    }
+    assert!(!written.contains("s3cret"), "{written}");
+    assert_eq!(fs::read_dir(world.directory.path().join("here")).unwrap().count(), 1, "no secret in a file");
+
+    // Where the settings cannot be written nothing is asked of AWS.
+    let calls = aws.calls().len();
+    assert_eq!(world.run(&migrate("here")).await.status.code(), Some(2));
+    assert_eq!(aws.calls().len(), calls);
+
+    // What is there stays, unless somebody says otherwise.
+    world.old_configuration("another-s3cret");
+    let output = world.run(&migrate("there")).await;
+    let told = everything(&output);
+    assert!(
+        output.status.code() == Some(2) && told.contains("team/collector/mimecast") && told.contains("--yes"),
+        "{told}"
+    );
+    assert!(!world.directory.path().join("there").exists() && !told.contains("s3cret"), "{told}");
+    assert_eq!(kept("team/collector/mimecast")["client_secret"], "the-s3cret");
+    let output = world.run(&[&migrate("there")[..], &["--yes"]].concat()).await;
+    assert!(said(&output).contains("secret team/collector/mimecast: has a new value"), "{output:?}");
+    assert_eq!(kept("team/collector/mimecast")["client_secret"], "another-s3cret");
+}
+
+#[tokio::test]
+async fn secrets_manager_s_refusals_are_told_and_leave_no_settings() {
+    let (world, aws) = with_aws("the-s3cret").await;
+    let migrate = ["migrate", "old.json", "--secrets-manager", "mimecast-devo", "--to", "here"];
+    for operation in ["DescribeSecret", "CreateSecret"] {
+        aws.fault(operation, Fault::DENIED, 1);
+        let output = world.run(&migrate).await;
+        let told = everything(&output);
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains(&format!("secretsmanager:{operation}")) && told.contains("AccessDenied"), "{told}");
+        assert!(told.lines().count() == 1 && !told.contains("s3cret"), "{told}");
+        assert!(aws.get_secret("mimecast-devo/mimecast").is_none() && !world.directory.path().join("here").exists());
+    }
+    // What is there by the second look only is not overwritten either.
+    aws.fault("DescribeSecret", Fault::Refused(400, "ResourceNotFoundException"), 1);
+    aws.set_secret("mimecast-devo/mimecast", "{}");
+    let output = world.run(&[&migrate[..], &["--yes"]].concat()).await;
+    let told = everything(&output);
+    assert!(output.status.code() == Some(2) && told.contains("ResourceExistsException"), "{told}");
+    assert_eq!(aws.get_secret("mimecast-devo/mimecast").unwrap(), "{}");
+    // AWS repeats what it finds wrong.
+    aws.remove_secret("mimecast-devo/mimecast");
+    world.old_configuration(&"s3cret".repeat(20_000));
+    let told = everything(&world.run(&migrate).await);
+    assert!(told.contains("ValidationException") && !told.contains("s3cret"), "{} characters", told.len());
+    for prefix in ["", "a b", "file:x", "/"] {
+        let output = world.run(&["migrate", "old.json", "--secrets-manager", prefix]).await;
+        assert_eq!(output.status.code(), Some(2), "{prefix:?}");
+    }
+    assert_eq!(world.run(&["migrate", "old.json", "--yes"]).await.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_host_reads_what_is_in_secrets_manager() {
+    let (mut world, aws) = with_aws("the-s3cret").await;
+    aws.set_secret("mimecast", &world.mimecast.secret_v2());
+    aws.set_secret("devo", &world.devo.secret());
+    let settings =
+        [("MIMECAST_SECRET_ID", "mimecast"), ("DEVO_SECRET_ID", "devo"), ("SOURCES", "audit"), ("STATE_FILE", "s.db")];
+    world.settings.extend(settings.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    world.mimecast.push("audit", crate::world::ago(30), r#"{"id":"1","eventTime":"x"}"#);
+    assert!(world.run(&["check"]).await.status.success());
+    assert!(world.run(&["collect", "--once"]).await.status.success());
+    assert_eq!(world.devo.count(), 1);
+    aws.fault("GetSecretValue", Fault::DENIED, 1);
+    let output = world.run(&["collect", "--once"]).await;
+    assert!(output.status.code() == Some(2) && everything(&output).contains("AccessDenied"), "{output:?}");
+}
+
 #[tokio::test]
 async fn what_is_no_such_configuration_is_refused() {
     let world = World::new().await.bare();
@@ -186,42 +303,19 @@ async fn a_few_questions_make_a_configuration_that_is_checked() {
 #[tokio::test]
 async fn a_terminal_does_not_show_what_is_secret() {
     let world = World::new().await.bare();
-    let program = format!("{} config init --to here --no-check", env!("CARGO_BIN_EXE_mimecast-devo"));
-    let directory = world.directory.path().to_owned();
-    let shown = tokio::task::spawn_blocking(move || terminal(&program, &directory)).await.unwrap();
-    assert!(shown.contains("the-id") && !shown.contains("the-s3cret"), "{shown}");
-    assert_eq!(world.secret("here/mimecast.json"), json!({"client_id": "the-id", "client_secret": "the-s3cret"}));
-}
-
-/// Answers as a person does: each question when it is asked. What the terminal has shown.
-fn terminal(program: &str, directory: &Path) -> String {
-    let mut command = Command::new("script");
-    command.args(["-qec", program, "/dev/null"]).current_dir(directory);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let (mut shown, mut buffer) = (String::new(), [0; 1000]);
-    let answers = [
+    let mut terminal = world.terminal("mimecast-devo config init --to here --no-check");
+    // Each question is answered when it is asked.
+    for (question, answer) in [
         ("(empty for API 1.0): ", "the-id"),
         ("client secret (not shown): ", "the-s3cret"),
         ("http-eu.devo.io]: ", "tcp://127.0.0.1:1"),
         ("siem]: ", ""),
         ("[24h]: ", ""),
         ("mimecast-devo.db]: ", ""),
-    ];
-    let started = Instant::now();
-    for (question, answer) in answers {
-        while !shown.contains(question) {
-            assert!(started.elapsed() < Duration::from_secs(60), "{shown}");
-            let length = output.read(&mut buffer).unwrap();
-            assert!(length > 0, "{shown}");
-            shown += &String::from_utf8_lossy(&buffer[..length]);
-        }
-        // The terminal stops to show what is typed right after it has asked.
-        std::thread::sleep(Duration::from_millis(200));
-        writeln!(input, "{answer}").unwrap();
+    ] {
+        terminal.until(question, 1).types(&format!("{answer}\n"));
     }
-    drop(input);
-    output.read_to_string(&mut shown).ok();
-    child.wait().unwrap();
-    shown
+    let (_, shown) = terminal.end();
+    assert!(shown.contains("the-id") && !shown.contains("the-s3cret"), "{shown}");
+    assert_eq!(world.secret("here/mimecast.json"), json!({"client_id": "the-id", "client_secret": "the-s3cret"}));
 }

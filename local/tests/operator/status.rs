@@ -46,6 +46,8 @@ async fn a_source_that_is_well_and_what_it_has_delivered() {
     tokio::time::sleep(Duration::from_millis(2100)).await;
     let (code, status) = world.status(&["--max-lag", "1s"]).await;
     assert!(code == Some(1) && status["trouble"].is_string(), "{status}");
+    let text = String::from_utf8(world.run(&["status", "--max-lag", "1s"]).await.stdout).unwrap();
+    assert!(text.lines().nth(1).unwrap().contains("url     late  "), "{text}");
 }
 
 #[tokio::test]
@@ -82,6 +84,7 @@ async fn one_that_has_never_run_is_not_well() {
     let output = world.run(&["status"]).await;
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.code() == Some(1) && text.contains("audit (tenant default): has never run"), "{text}");
+    assert!(text.contains("audit   never ran  "), "{text}");
     assert!(text.contains("`mimecast-devo check` finds what is wrong"), "{text}");
 }
 

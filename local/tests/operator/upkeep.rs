@@ -6,7 +6,7 @@ const BAD: &[u8] = br#"{"n":}"#;
 
 impl World {
     /// Three rows of different ages, and one that cannot be read, all collected.
-    async fn collected() -> (World, Vec<String>) {
+    pub async fn collected() -> (World, Vec<String>) {
         let mut world = World::new().await;
         world.settings.insert("INITIAL_LOOKBACK".to_owned(), "7d".to_owned());
         let rows: Vec<String> = [3000, 2000, 30].iter().zip(1..).map(|(age, n)| row(n, ago(*age))).collect();
@@ -19,7 +19,7 @@ impl World {
         (world, rows)
     }
 
-    async fn once(&self) {
+    pub async fn once(&self) {
         let output = self.run(&["collect", "--once"]).await;
         assert!(output.status.success(), "{output:?}");
     }

@@ -224,6 +224,11 @@ impl Devo {
         self.state.lock().lines.extract_if(.., |table, _| wanted(table)).collect()
     }
 
+    /// When the lines taken so far arrived, in seconds since the epoch, by table.
+    pub fn arrivals(&self) -> BTreeMap<String, Vec<i64>> {
+        self.state.lock().arrived.clone()
+    }
+
     /// How many lines have been taken so far.
     pub fn count(&self) -> usize {
         self.state.lock().lines.values().map(Vec::len).sum()
@@ -284,7 +289,7 @@ struct Inner {
     struck: usize,
     empty_first: bool,
     any_token: bool,
-    /// Hours of arrival since the epoch, by table, as [`Inner::lines`] are.
+    /// When each line arrived, in seconds since the epoch, by table, as [`Inner::lines`] are.
     arrived: BTreeMap<String, Vec<i64>>,
     queries: query::Manner,
 }
@@ -377,8 +382,8 @@ fn exchange(state: &Shared, call: &Call) -> (Response<Bytes>, Option<usize>) {
     let mut inner = state.lock();
     if let Some(lines) = taken {
         inner.lines.entry(call.seen.table.clone()).or_default().extend(lines.iter().cloned());
-        let hours = vec![query::hour_now(); lines.len()];
-        inner.arrived.entry(call.seen.table.clone()).or_default().extend(hours);
+        let times = vec![query::now(); lines.len()];
+        inner.arrived.entry(call.seen.table.clone()).or_default().extend(times);
     }
     let status = if cut == Some(0) { 0 } else { response.status().as_u16() };
     inner.requests.push(Request { status, ..call.seen.clone() });

@@ -46,8 +46,8 @@ impl Devo {
 }
 
 #[allow(clippy::disallowed_methods)] // Devo has a clock of its own
-pub(super) fn hour_now() -> i64 {
-    Utc::now().timestamp().div_euclid(3600)
+pub(super) fn now() -> i64 {
+    Utc::now().timestamp()
 }
 
 fn refuse(status: StatusCode, text: &str) -> Response {
@@ -102,9 +102,9 @@ pub(super) async fn query(State(state): State<Shared>, headers: HeaderMap, body:
     let mut hours = std::collections::BTreeMap::new();
     let hidden = inner.queries.hidden.get(table).copied().unwrap_or_default();
     let arrived = &inner.arrived[table];
-    for hour in &arrived[..arrived.len().saturating_sub(hidden)] {
+    for hour in arrived[..arrived.len().saturating_sub(hidden)].iter().map(|at| at.div_euclid(3600)) {
         if (from..to).contains(&(hour * 3600)) {
-            *hours.entry(*hour).or_insert(0) += 1;
+            *hours.entry(hour).or_insert(0) += 1;
         }
     }
     let text = inner.queries.text;
