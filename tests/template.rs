@@ -1,8 +1,10 @@
-//! `template.yaml` and `tenant.yaml` agree with the code, with each other, with the README and with `events/`.
+//! `template.yaml` and `tenant.yaml` agree with the code, with each other, with the documents and with `events/`.
 //!
 //! Whether AWS takes them is for the linters to say (`.ci/template`). YAML tags are not seen here: `!Ref X` is `X`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod documents;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -210,24 +212,6 @@ fn a_first_deployment_that_fails_can_be_tried_again() {
     }
     assert_eq!(template["Parameters"]["DevoUrl"]["Default"], Value::Null);
     assert!(read("template.yaml").len() < 51_200, "the console and the CLI take no more without a bucket");
-}
-
-#[test]
-fn every_variable_of_the_readme_is_set() {
-    let readme = read("README.md");
-    let name = |line: &str| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned());
-    let upper = |name: &String| name.bytes().all(|c| c.is_ascii_uppercase() || c == b'_');
-    let mut documented: BTreeSet<String> = readme.lines().filter_map(name).filter(upper).collect();
-    // The secret's own base_url is for that.
-    assert!(documented.remove("MIMECAST_BASE_URL"));
-    // Whether API 2.0 ever needs it is not known.
-    assert!(documented.remove("MIMECAST_DASHBOARD_ACCOUNT"));
-    documented.insert("AWS_ENDPOINT_URL".to_owned());
-    // Those that have no parameter of their own come in this one.
-    let set =
-        keys(&unrolled(&yaml("template.yaml"), "Functions").1["AnyFunction"]["Properties"]["Environment"]["Variables"]);
-    assert!(set.contains("SETTINGS"));
-    assert!(set.is_subset(&documented), "{:?}", set.difference(&documented));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use collector::Source;
 /// How many of [`ALL`], from the first on, are collected unless others are asked for.
 const BY_DEFAULT: usize = 11;
 
-/// All of them, in the order of the README's tables.
+/// All of them, in the order of the README's table.
 pub static ALL: [&Source; 15] = [
     &audit::SOURCE,
     &attachments::SOURCE,

@@ -3,6 +3,7 @@
 docs/cost.md says where the assumptions and the prices come from, and reckons one case step by step.
 """
 
+import math
 import sys
 
 USERS = [1_000, 10_000, 100_000]
@@ -19,6 +20,8 @@ OVERLAP = dict.fromkeys(EVENTS, 15) | {"search": 120, "view": 120, "threatfeed":
 READ = {source: OVERLAP[source] + MINUTES[source] for source in EVENTS} | dict.fromkeys(["threatfeed", "siem"], 8 * 24 * 60)
 # MB of each function, and those that come with one CPU; seconds of waiting for an answer of Mimecast or Devo, and of AWS.
 MEMORY, CPU_MB, REMOTE, AWS = 256, 1769, 0.2, 0.01
+# Files of siem in a run, and bytes of a mark.
+FILES, MARK = 10, 16
 # Bytes of an event, and the part of them that gzip leaves on the way to Devo.
 LINE, GZIP = 800, 1 / 5
 # Metrics that are told in nearly every hour: of each source LagSeconds, of the tenant that, Events and LateSeconds. Cold starts of a
@@ -27,15 +30,18 @@ METRICS, COLD = len(EVENTS) + 3, 12
 
 
 def measured(lines):
-    """Of each source: a run without events, the one with most of them, and the one after it, which reads them again."""
+    """Of each source: a run without events, and by their number runs with some and those after them, which read them again."""
     rows = [[cell.strip() for cell in line.split("|")] for line in lines if line.count("|") > 8]
     found = {}
     for source, kind, *cells in rows[1:]:
         row = dict(zip(rows[0][2:], map(float, cells)))
-        of = found.setdefault(source, {})
-        if kind == "idle":
-            of.setdefault("none", row)
-        of[kind] = row
+        none, sizes = found.setdefault(source, (row, []))
+        if kind == "idle" and sizes and len(sizes[-1]) == 1:
+            sizes[-1].append(row)
+        elif kind == "idle":
+            none.update(row)
+        elif kind == "new":
+            sizes.append([row])
     return found
 
 
@@ -43,15 +49,17 @@ def month(users, found):
     """What is used in a month, by the line of the bill."""
     used = dict.fromkeys(["runs", "GB-s", "write units", "read units", "log GB", "out GB", "stored GB"], 0.0)
     for source, (each, others) in EVENTS.items():
-        none, new, again = (found[source][kind] for kind in ("none", "new", "idle"))
         runs = DAYS * 24 * 60 / MINUTES[source]
         events = DAYS * (users * each + others)
+        # Measured with the number of events that is nearest to those in a run.
+        none, sizes = found[source]
+        new, again = min(sizes, key=lambda size: abs(math.log(max(size[0]["events"], 1) * runs / events)))
         # How often a measured run's worth of events comes; siem has a file or more of each type in every run.
         times = max(events / max(new["events"], 1), runs if source == "siem" else 0)
 
-        def take(column, minutes=OVERLAP[source]):
+        def take(column):
             """Of all runs: each as without events, what new events add, and what reading them again for so long adds."""
-            more = new[column] - none[column] + minutes / MINUTES[source] * (again[column] - none[column])
+            more = new[column] - none[column] + OVERLAP[source] / MINUTES[source] * (again[column] - none[column])
             return runs * none[column] + times * more
 
         # A run with few events sends a batch for them, too.
@@ -63,7 +71,9 @@ def month(users, found):
         # As if each call were a transaction, of two units and two for each kB; of bytes, 3/4 of what they are in JSON.
         kilobytes = 0.75 * take("kB to DynamoDB")
         used["write units"] += 2 * (calls + kilobytes)
-        used["read units"] += runs + 0.75 * take("kB from it", READ[source]) / 4
+        # Marks are asked for in a run that finds something: of each row, or file, of so many minutes.
+        marks = (FILES * runs if source == "siem" else events) * READ[source] / (DAYS * 24 * 60)
+        used["read units"] += min(events, runs) * (1 + marks * MARK / 4096)
         used["log GB"] += take("kB logged") / 1e6
         used["out GB"] += events * LINE * GZIP / 1e9
         used["stored GB"] += 3 * kilobytes / 1e6

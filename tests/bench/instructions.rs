@@ -2,9 +2,8 @@
 //! does can move.
 //!
 //! `INSTRUCTIONS_PROGRAMS=$PWD/target/lambda cargo bench --profile dev --workspace --bench instructions` prints a table, and fails
-//! where a figure is above its limit; `-- siem idle` only the rows whose names contain one of these. The limits are for what
-//! cargo-lambda builds for `x86_64`, which `.ci/rehearsal` leaves there; on another processor nothing fails. Another folder will do,
-//! `target/release` for one: what lies there is made for older processors, and takes up to a tenth more. All that the programs
+//! where a figure is above its limit; `-- siem idle` only the rows whose names contain one of these. The limits are for what is released
+//! for `x86_64`, which `.ci/release` leaves there; on another processor nothing fails. All that the programs
 //! talk to runs uncounted, so nothing else has to be optimised. With `INSTRUCTIONS_KEEP=<folder>` the profiles stay there, for
 //! `callgrind_annotate`.
 

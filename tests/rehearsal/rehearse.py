@@ -1,12 +1,11 @@
-"""The deployment, rehearsed: the real template, deployed by `sam deploy` to MiniStack, between a simulated Mimecast and Devo.
+"""The deployment, rehearsed: what a release consists of, uploaded and deployed to MiniStack, between a simulated Mimecast and Devo.
 
 `.ci/rehearsal` runs this under `mimecast-devo simulate --check`, which proves at the end that Devo got every event once, byte
-for byte. The argument is the built template. It ends at the first fact that cannot be shown.
+for byte. The argument is the release's folder. It ends at the first fact that cannot be shown.
 """
 
 import json
 import os
-import platform
 import re
 import signal
 import socket
@@ -99,18 +98,20 @@ class Aws:
         return boto3.client(service, endpoint_url=self.url, region_name=REGION, aws_access_key_id="rehearsal",
                             aws_secret_access_key="rehearsal")
 
-    def sam(self, *words):
-        """A command of SAM, with nothing of samconfig.toml but what is said here."""
-        command = ["sam", *words, "--s3-bucket", "artifacts", "--no-progressbar", "--language-extensions", "--config-env", "rehearsal"]
+    def command(self, *words):
+        """What a command prints that works on AWS."""
         environment = os.environ | self.environment | {"SAM_CLI_TELEMETRY": "0"}
-        ended = subprocess.run(command, env=environment, cwd=self.log.parent, capture_output=True, text=True)
-        check(ended.returncode == 0, f"{command}:\n{ended.stdout}{ended.stderr}")
+        ended = subprocess.run(words, env=environment, cwd=self.log.parent, capture_output=True, text=True)
+        check(ended.returncode == 0, f"{words}:\n{ended.stdout}{ended.stderr}")
+        return ended.stdout
 
     def deploy(self, template, stack, **parameters):
-        """`sam deploy`, and the stack's outputs."""
+        """`sam deploy`, which unrolls the loops as CloudFormation does and MiniStack does not, with nothing of samconfig.toml; and the
+        stack's outputs."""
         overrides = [f'{name}="{value}"' for name, value in parameters.items()]
-        self.sam("deploy", "--template-file", template, "--stack-name", stack, "--capabilities", "CAPABILITY_IAM",
-                 "--no-confirm-changeset", "--parameter-overrides", *overrides)
+        self.command("sam", "deploy", "--template-file", template, "--stack-name", stack, "--capabilities", "CAPABILITY_IAM",
+                     "--s3-bucket", "artifacts", "--no-progressbar", "--language-extensions", "--config-env", "rehearsal",
+                     "--no-confirm-changeset", "--parameter-overrides", *overrides)
         described = self.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
         check(described["StackStatus"] == "CREATE_COMPLETE", described["StackStatus"])
         return {output["OutputKey"]: output["OutputValue"] for output in described.get("Outputs", [])}
@@ -151,9 +152,19 @@ class Spoiler(Proxy):
         return answer
 
 
-def deploy(aws, template, recorder):
-    """The stack, with the secrets of two tenants; its outputs."""
+def upload(aws, release):
+    """The release's own command; what it says for the deployment."""
     aws.client("s3").create_bucket(Bucket="artifacts", CreateBucketConfiguration={"LocationConstraint": REGION})
+    said = aws.command(f"{release}/upload", "artifacts")
+    check(said.startswith("aws cloudformation deploy --template-file template.yaml"), said)
+    parameters = dict(word.split("=", 1) for word in said.partition("--parameter-overrides")[2].split())
+    check(parameters.pop("CodeBucket") == "artifacts" and "DevoUrl" in parameters, said)
+    shown("upload: the zips are in the bucket")
+    return {"CodeBucket": "artifacts", "Architecture": parameters.get("Architecture", "arm64")}
+
+
+def deploy(aws, release, code, recorder):
+    """The stack, with the secrets of two tenants; its outputs."""
     mimecast, devo = (json.loads(os.environ[f"SIMULATED_{name}_SECRET"]) for name in ("MIMECAST", "DEVO"))
     spoiled = mimecast | {"base_url": Spoiler(urlsplit(mimecast["base_url"]).netloc).url}
     # Both tenants have the same events, so the second one's do not go to Devo but are printed.
@@ -161,9 +172,8 @@ def deploy(aws, template, recorder):
                f"{TENANT}/mimecast": spoiled, f"{TENANT}/devo": {"url": "stdout:"}}
     for name, secret in secrets.items():
         aws.client("secretsmanager").create_secret(Name=PREFIX + name, SecretString=json.dumps(secret))
-    outputs = aws.deploy(template, STACK, Architecture="arm64" if platform.machine() == "aarch64" else "x86_64",
-                         DevoUrl="https://devo.invalid", TenantSecretPrefix=PREFIX, AwsEndpointUrl=recorder.url,
-                         Sources=",".join(SOURCES), Schedule="rate(1 minute)")
+    outputs = aws.deploy(f"{release}/template.yaml", STACK, **code, DevoUrl="https://devo.invalid", TenantSecretPrefix=PREFIX,
+                         AwsEndpointUrl=recorder.url, Sources=",".join(SOURCES), Schedule="rate(1 minute)")
     # Each function has its own program: a loop gives the first one's to all where it is written wrong.
     functions = [aws.client("lambda").get_function_configuration(FunctionName=f"{STACK}-{source}") for source in SOURCES]
     check(len({function["CodeSha256"] for function in functions}) == len(SOURCES), "functions share a program")
@@ -323,23 +333,21 @@ def day(ago):
     return time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400 * ago))
 
 
-def successor(aws, template, outputs):
-    """A stack by CloudFormation alone, from a template without transforms, that goes on with the table of the first one."""
-    stack, packaged = f"{STACK}-successor", f"{aws.log.parent}/packaged.yaml"
-    aws.sam("package", "--template-file", template, "--output-template-file", packaged)
-    expanded = subprocess.run([sys.executable, ROOT / "deploy/expand.py", "--plain", "--sources", "audit", packaged],
-                              check=True, capture_output=True).stdout
-    check(b"Fn::ForEach" not in expanded and b"AWS::Serverless::Function" not in expanded, "there is a transform left")
-    aws.client("s3").put_object(Bucket="artifacts", Key="plain.json", Body=expanded)
-    given = {"DevoUrl": "secret", "TenantSecretPrefix": PREFIX, "ExistingTable": outputs["CheckpointTableName"],
+def successor(aws, release, code, outputs):
+    """A stack by CloudFormation alone, from the release's template without transforms, that goes on with the table of the first one."""
+    stack, template = f"{STACK}-successor", Path(release, "template-plain.json").read_bytes()
+    check(b"Fn::ForEach" not in template and b"AWS::Serverless::Function" not in template, "there is a transform left")
+    [uploaded] = [of["Key"] for of in aws.client("s3").list_objects_v2(Bucket="artifacts")["Contents"]
+                  if of["Key"].endswith("/template-plain.json")]
+    given = code | {"DevoUrl": "secret", "TenantSecretPrefix": PREFIX, "ExistingTable": outputs["CheckpointTableName"],
              "AwsEndpointUrl": aws.url, "Settings": "LOG_LEVEL=debug; OVERLAP=20m"}
     cloudformation = aws.client("cloudformation")
-    cloudformation.create_stack(StackName=stack, TemplateURL=f"{aws.url}/artifacts/plain.json", Capabilities=["CAPABILITY_IAM"],
+    cloudformation.create_stack(StackName=stack, TemplateURL=f"{aws.url}/artifacts/{uploaded}", Capabilities=["CAPABILITY_IAM"],
                                 Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in given.items()])
     cloudformation.get_waiter("stack_create_complete").wait(StackName=stack, WaiterConfig={"Delay": 1})
     resources = [of["ResourceType"] for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
                  for of in page["StackResourceSummaries"]]
-    check("AWS::DynamoDB::Table" not in resources and resources.count("AWS::Scheduler::Schedule") == 1, str(resources))
+    check("AWS::DynamoDB::Table" not in resources and resources.count("AWS::Scheduler::Schedule") == len(BY_DEFAULT), str(resources))
     function = aws.client("lambda").get_function_configuration(FunctionName=f"{stack}-audit")
     allow_dynamodb(aws.client("iam"), function["Role"].rpartition("/")[2])
 
@@ -361,11 +369,12 @@ def allow_dynamodb(iam, role):
         "Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "dynamodb:*", "Resource": "*"}}))
 
 
-def main(template):
+def main(release):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("rehearsal ended from outside"))
     with tempfile.TemporaryDirectory() as scratch, Aws(scratch) as aws:
         recorder = privileges.Recorder(f"127.0.0.1:{aws.port}", aws.account)
-        outputs = deploy(aws, template, recorder)
+        code = upload(aws, release)
+        outputs = deploy(aws, release, code, recorder)
         allowed = roles(aws)
         scheduled(aws)
         failed_run(aws, outputs["FailedRunsUrl"])
@@ -378,7 +387,7 @@ def main(template):
         check(not recorder.refused, f"AWS has refused: {recorder.refused}")
         for fact in privileges.compare(allowed, recorder.calls):
             shown(f"least privilege: {fact}")
-        successor(aws, template, outputs)
+        successor(aws, release, code, outputs)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ mod store;
 pub use error::{Error, ErrorType};
 pub use ledger::{Failure, Ledger, Lost};
 pub use process::answer::{Answer, Gap, Status};
-pub use process::aws::config as aws_config;
+pub use process::aws::{config as aws_config, patience as aws_patience};
 pub use process::check::{Check, Checked, Depth};
 pub use process::collector::Collector;
 pub use process::invocation::{Backfill, Invocation};

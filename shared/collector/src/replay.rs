@@ -25,7 +25,7 @@ use crate::read::task::Task;
 use crate::read::time::stamp;
 use crate::run::{LEASE_MARGIN, keep, owner};
 use crate::seen::{Mark, Seen, name_hash};
-use crate::source::{Ask, Kind, Source, Stream};
+use crate::source::{Ask, Kind, Source};
 use crate::state::State;
 use crate::store::{Commit, Key, Lease, Letter, Marks};
 use content::{Content, Line};
@@ -180,10 +180,7 @@ impl<'a> Replay<'a> {
                 let state = self.lease.as_ref().map_or(&none, |lease| &lease.state);
                 content::snapshot(&self.task, spec, letter, raw, state)
             }
-            Kind::Stream(spec) => match content::stream(&self.task, spec, letter, raw, header, &mut self.seen) {
-                Ok(Content::Files(files)) => return self.files(letter, spec, files).await,
-                other => other,
-            },
+            Kind::Stream(spec) => content::stream(&self.task, spec, letter, raw, header, &mut self.seen),
         };
         match content {
             Err(reason) => Ok(Err(reason)),
@@ -201,7 +198,7 @@ impl<'a> Replay<'a> {
                     }
                 }
             }
-            Ok(Content::Files(_)) => Ok(Ok(())),
+            Ok(Content::Files(files)) => self.files(letter, files).await,
         }
     }
 
@@ -213,13 +210,8 @@ impl<'a> Replay<'a> {
     }
 
     /// Takes up the files of a letter, one portion after the other.
-    async fn files(
-        &mut self,
-        letter: &'a Letter,
-        spec: &Stream,
-        files: content::Files,
-    ) -> Result<Result<(), String>, Error> {
-        let content::Files { feed, mut archive, files, raw } = files;
+    async fn files(&mut self, letter: &'a Letter, files: content::Files<'_>) -> Result<Result<(), String>, Error> {
+        let content::Files { spec, feed, mut archive, files, raw } = files;
         let task = self.task;
         let mut of_feed = FeedFiles::new(&task, spec, &feed);
         of_feed.replays = true;

@@ -98,17 +98,11 @@ impl Http {
             segment("domain", domain.expose_secret())?,
             segment("host", &options.host)?,
         );
-        let mut client = https::builder().map_err(|error| Error::Configuration(error.to_string()))?;
-        if plain {
-            // A proxy of the environment would take the token off this machine in clear text.
-            client = client.no_proxy();
-        }
+        let origin = url.origin().ascii_serialization();
         Ok(Self {
-            client: client
-                .build()
-                .map_err(|error| Error::Configuration(format!("https client: {}", https::explain(error))))?,
+            client: https::client(&origin).map_err(|error| Error::Configuration(error.to_string()))?,
             network: None,
-            origin: url.origin().ascii_serialization(),
+            origin,
             stream: stream.into(),
             token: [token, in_address.into()],
             portion: AtomicUsize::new(MAX_BYTES),

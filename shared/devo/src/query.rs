@@ -53,11 +53,7 @@ impl Query {
         if parsed.scheme() != "https" && !(plain && crate::http::is_loopback(&parsed)) {
             return Err(bad("write it like https://apiv2-eu.devo.com (http:// for a loopback address only)"));
         }
-        let mut http = https::builder().map_err(|error| Error::Configuration(error.to_string()))?;
-        if plain {
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(|error| Error::Configuration(https::explain(error)))?;
+        let http = https::client(parsed.as_str()).map_err(|error| Error::Configuration(error.to_string()))?;
         Ok(Self { http, url: url.trim_end_matches('/').to_owned(), token })
     }
 

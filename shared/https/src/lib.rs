@@ -11,12 +11,31 @@ use reqwest::{ClientBuilder, redirect::Policy};
 use rustls::{ClientConfig, crypto::aws_lc_rs::default_provider};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 
-/// Why there is no TLS on this machine.
+/// Why there is no client on this machine.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "TLS cannot be set up ({0}): the system's root certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR, are needed"
-)]
-pub struct Error(#[from] rustls::Error);
+pub enum Error {
+    /// No TLS.
+    #[error(
+        "TLS cannot be set up ({0}): the system's root certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR, are needed"
+    )]
+    Tls(#[from] rustls::Error),
+    /// The HTTP library refuses its settings, such as a proxy of the environment.
+    #[error("the HTTPS client cannot be set up: {0}")]
+    Client(String),
+}
+
+/// The client for what stands at `url`: [`builder`]'s, and past every proxy where it is `http://`.
+///
+/// # Errors
+/// As [`builder`].
+pub fn client(url: &str) -> Result<reqwest::Client, Error> {
+    let mut client = builder()?;
+    if url.starts_with("http://") {
+        // That is on loopback, and a proxy would only carry the keys off this machine in clear text.
+        client = client.no_proxy();
+    }
+    client.build().map_err(|error| Error::Client(explain(error)))
+}
 
 /// The start of a client: TLS 1.2 at least, the system's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` in their place where they are
 /// set), no redirect followed.

@@ -82,12 +82,7 @@ impl Client {
     /// # Errors
     /// `Configuration`, where TLS cannot be set up on this machine.
     pub fn new(credentials: Credentials, base_url: String, clock: Clock) -> Result<Self, Error> {
-        let mut http = https::builder().map_err(|error| Error::Configuration(error.to_string()))?;
-        if base_url.starts_with("http://") {
-            // On loopback a proxy would only carry the keys away, in clear.
-            http = http.no_proxy();
-        }
-        let http = http.build().map_err(|e| Error::Configuration(format!("TLS cannot be set up: {e}")))?;
+        let http = https::client(&base_url).map_err(|error| Error::Configuration(error.to_string()))?;
         let (clock, quotas, token) = (ServerClock::new(clock), Quotas::default(), Mutex::new(None));
         let shared = Shared { http, base_url, credentials, clock, quotas, token };
         Ok(Self { shared: Arc::new(shared), calls: Calls::default(), network: None })

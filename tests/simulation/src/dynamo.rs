@@ -1,10 +1,9 @@
 //! The checkpoint table as a machine reaches it: DynamoDB's engine in this process, behind the simulated network.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition, TokenBucket};
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
 use aws_smithy_async::time::TimeSource;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
@@ -19,22 +18,18 @@ use crate::network::Wire;
 use crate::trace::digest;
 use crate::world::{World, lock};
 
-/// A client over this machine's network, with the time-outs and tries of `collector::Collector::from_env`.
+/// A client over this machine's network, as patient as the product's.
 pub fn client(wire: Wire) -> Client {
     let clock = Clock(wire.clone());
     let connector = SharedHttpConnector::new(Connector(wire));
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(Duration::from_secs(5))
-        .operation_timeout(Duration::from_secs(20))
-        .build();
+    let (timeouts, retries) = collector::aws_patience();
     let config = Config::builder()
         .behavior_version(BehaviorVersion::v2026_01_12())
         .region(Region::from_static("simulated"))
         .credentials_provider(Credentials::new("simulated", "simulated", None, None, "simulated"))
         .endpoint_url("https://dynamodb.simulated")
         .timeout_config(timeouts)
-        .retry_config(RetryConfig::standard().with_max_attempts(6))
+        .retry_config(retries)
         // By default all clients of a process draw on one budget of tries.
         .retry_partition(RetryPartition::custom("machine").token_bucket(TokenBucket::default()).build())
         .time_source(clock)

@@ -17,14 +17,18 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 use tokio::time::Duration;
 
-/// What the AWS SDK finds in the environment, over the HTTPS that all clients share.
-pub async fn config() -> SdkConfig {
-    // At most 24 s with all attempts. A limit on the whole operation would end it with a bare "timeout", whatever its attempts met.
+/// How long a call may take, and how often it is tried: at most 24 s with all attempts.
+pub fn patience() -> (TimeoutConfig, RetryConfig) {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(3))
-        .operation_attempt_timeout(Duration::from_secs(4))
-        .build();
-    let retries = RetryConfig::standard().with_max_attempts(5).with_max_backoff(Duration::from_secs(1));
+        .operation_attempt_timeout(Duration::from_secs(4));
+    // No limit on the whole operation: it would end it with a bare "timeout", whatever its attempts met.
+    (timeouts.build(), RetryConfig::standard().with_max_attempts(5).with_max_backoff(Duration::from_secs(1)))
+}
+
+/// What the AWS SDK finds in the environment, over the HTTPS that all clients share.
+pub async fn config() -> SdkConfig {
+    let (timeouts, retries) = patience();
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http_client())
         .timeout_config(timeouts)

@@ -54,6 +54,7 @@ pub(super) async fn read(task: &Task<'_>, spec: &Window, state: &State, outbox: 
         outbox,
         windows: state.windows.clone(),
         seen: None,
+        first: None,
         width: 1,
         waits: 0,
         size: None,
@@ -65,8 +66,7 @@ pub(super) async fn read(task: &Task<'_>, spec: &Window, state: &State, outbox: 
         again: 0,
     };
     reader.begin().await;
-    let mut first = None;
-    while let Some(plan) = reader.plan(&mut first).await {
+    while let Some(plan) = reader.plan().await {
         reader.read(plan).await?;
     }
     Ok(())
@@ -82,6 +82,8 @@ struct Reader<'a> {
     /// As the outbox has it.
     windows: Windows,
     seen: Option<Seen>,
+    /// Where the run's first plan began and ended.
+    first: Option<Slice>,
     /// How many slices are asked for side by side now.
     width: usize,
     /// How often Mimecast has asked to wait so far.

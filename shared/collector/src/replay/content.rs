@@ -38,7 +38,7 @@ const IN_MEMORY: usize = 16 << 20;
 pub(super) enum Content<'a> {
     Line(Line),
     Page(Page<'a>),
-    Files(Files),
+    Files(Files<'a>),
 }
 
 /// The letter is one line.
@@ -62,7 +62,8 @@ pub(super) struct Page<'a> {
 }
 
 /// The files of a letter that are still to be read.
-pub(super) struct Files {
+pub(super) struct Files<'a> {
+    pub spec: &'a Stream,
     pub feed: Feed,
     pub archive: Archive,
     /// By their number in the archive.
@@ -133,8 +134,7 @@ impl Page<'_> {
             if end.is_some_and(|end| time(self.spec, row).is_some_and(|time| time >= end)) {
                 continue;
             }
-            let line = json::compact(row);
-            let verdict = judge(self.spec, row, &line, &mut seen);
+            let (line, verdict) = judge(self.spec, row, &mut seen);
             if verdict.known {
                 portion.duplicates += 1;
                 continue;
@@ -188,7 +188,7 @@ pub(super) fn snapshot<'a>(task: &Task<'_>, spec: &Snapshot, letter: &Letter, ra
 /// A line, a file or an answer.
 pub(super) fn stream<'a>(
     task: &Task<'_>,
-    spec: &Stream,
+    spec: &'a Stream,
     letter: &Letter,
     raw: Bytes,
     header: Option<Bytes>,
@@ -234,7 +234,7 @@ pub(super) fn stream<'a>(
     if files.is_empty() {
         return Err("an answer without files".to_owned());
     }
-    Ok(Content::Files(Files { feed, archive, files, raw }))
+    Ok(Content::Files(Files { spec, feed, archive, files, raw }))
 }
 
 /// The feed of a letter, its file's name, and whether it is a line of it.

@@ -117,10 +117,13 @@ impl Walk<'_> {
     /// Brings the members from this one on into order.
     fn sort(&mut self, first: usize) {
         let members = &self.members[first..];
-        let mut order: Vec<usize> = (0..members.len()).collect();
-        order.sort_unstable_by(|one, other| self.order(&members[*one], &members[*other]));
+        // Most keys differ in their fronts, and to compare what lies side by side is soon done.
+        let mut order: Vec<(u64, usize)> = members.iter().map(|member| member.front).zip(0..).collect();
+        order.sort_unstable_by(|one, other| {
+            one.0.cmp(&other.0).then_with(|| self.order(&members[one.1], &members[other.1]))
+        });
         let start = self.canonical.len();
-        for member in order.into_iter().map(|number| &members[number]) {
+        for member in order.into_iter().map(|(_, number)| &members[number]) {
             self.canonical.extend_from_within(member.key.start..member.end);
         }
         // Behind what is in the order of before, and then in its place.

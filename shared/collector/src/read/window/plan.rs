@@ -43,8 +43,8 @@ impl Reader<'_> {
         self.outbox.flush().await;
     }
 
-    /// What to read now; `None` when all is read. `first`: where the run's first plan began and ended.
-    pub(super) async fn plan(&mut self, first: &mut Option<Slice>) -> Option<Plan> {
+    /// What to read now; `None` when all is read.
+    pub(super) async fn plan(&mut self) -> Option<Plan> {
         let (oldest, overlap, settled) = (self.oldest(), self.overlap(), self.settled());
         let kept = |at: DateTime<Utc>| oldest.map_or(at, |oldest| at.max(oldest));
         let (since, closed_to) = (self.windows.since?, self.windows.closed_to?);
@@ -54,7 +54,7 @@ impl Reader<'_> {
             // Nothing seems to be left, or our clock is behind the one that `closed_to` goes by: an answer will tell it.
             end = end.max(begin + SECOND);
         }
-        let (is_first, (began, target)) = (first.is_none(), *first.get_or_insert((begin, end)));
+        let (is_first, (began, target)) = (self.first.is_none(), *self.first.get_or_insert((begin, end)));
         // All up to the run's first end; what has come since is worth a request only when it is some time.
         let least = if begin < target.min(end) { SECOND } else { WORTH_A_REQUEST };
         if end - begin < least {

@@ -38,8 +38,7 @@ impl Reader<'_> {
         }
         let table = self.task.table(self.task.source.table);
         for row in rows.iter().filter(|row| !self.outside_backfill(row)) {
-            let line = json::compact(row);
-            let verdict = judge(self.spec, row, &line, &mut seen);
+            let (line, verdict) = judge(self.spec, row, &mut seen);
             if verdict.known {
                 portion.duplicates += 1;
                 continue;
@@ -85,17 +84,20 @@ impl Reader<'_> {
     }
 }
 
-/// The mark of a row, and whether it has been delivered already or is a dead letter.
-pub(crate) fn judge(spec: &Window, row: &Bytes, line: &Result<Bytes, String>, seen: &mut Seen) -> Verdict {
-    // What has become a dead letter is for its replay to deliver, also when it can be read by now.
+/// A row as one line, or why it is none; its mark, and whether it has been delivered already or is a dead letter.
+pub(crate) fn judge(spec: &Window, row: &Bytes, seen: &mut Seen) -> (Result<Bytes, String>, Verdict) {
     let raw = xxh3_128(row);
-    if line.is_err() || seen.has_content(raw) {
-        return seen.content(raw);
-    }
-    match spec.id.and_then(|id| json::string_member(row, id)).filter(|id| !id.is_empty()) {
+    let (line, [id]) = match json::compact_with(row, [spec.id.unwrap_or_default()]) {
+        Ok(found) if !seen.has_content(raw) => found,
+        // What has become a dead letter is for its replay to deliver, also when it can be read by now.
+        other => return (other.map(|(line, _)| line), seen.content(raw)),
+    };
+    let id = id.filter(|_| spec.id.is_some()).and_then(|place| json::text(&line[place])).filter(|id| !id.is_empty());
+    let verdict = match id {
         Some(id) => seen.identity(name_hash(&id)),
         None => seen.content(content_hash(row)),
-    }
+    };
+    (Ok(line), verdict)
 }
 
 /// A row's own time.
@@ -114,7 +116,6 @@ mod tests {
     #[test]
     fn a_row_that_became_a_dead_letter_is_its_replay_s_also_once_it_can_be_read() {
         let row = Bytes::from_static(br#"{"id":"1"}"#);
-        let line = Ok(row.clone());
         for id in [Some("id"), None] {
             let spec = Window {
                 path: "/",
@@ -128,10 +129,10 @@ mod tests {
                 page_size: 1,
             };
             let mut seen = Seen::new(vec![numbered(xxh3_128(&row), 0)]);
-            let known: Vec<bool> = [(); 2].map(|()| judge(&spec, &row, &line, &mut seen).known).into();
+            let known: Vec<bool> = [(); 2].map(|()| judge(&spec, &row, &mut seen).1.known).into();
             // One was a dead letter: another of its kind is new.
             assert_eq!(known, [true, false]);
-            assert!(!judge(&spec, &row, &line, &mut Seen::default()).known);
+            assert!(!judge(&spec, &row, &mut Seen::default()).1.known);
         }
     }
 }
