@@ -4,8 +4,7 @@
 use collector::{Secrets, Settings};
 use devo::Query;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Serialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::place::{Place, secrets_of};
@@ -23,6 +22,15 @@ pub struct Domain {
     pub name: Option<String>,
     /// Whose events it should have.
     pub tenants: Vec<String>,
+}
+
+/// What a secret for queries, or for sending, tells of a domain.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    token: Option<SecretString>,
+    url: Option<String>,
+    domain: Option<String>,
 }
 
 /// Where a tenant's events go.
@@ -65,13 +73,17 @@ pub async fn domains(place: &Place) -> Result<Vec<Domain>, Error> {
         }
         for (n, id) in named.iter().enumerate() {
             let id = id.replace("{tenant}", tenant);
-            let (token, own_url, own_name) = query_secret(&secrets, &id).await?;
+            let told = told(&secrets, &id).await?;
+            let token = told
+                .token
+                .filter(|token| !token.expose_secret().is_empty())
+                .ok_or_else(|| Error::Configuration(format!("the secret {id} is no JSON object with a token")))?;
             let known = || ways.to.get(n).and_then(|(_, url)| url.clone());
-            let url = own_url.or_else(|| urls.get(n).or(urls.last()).cloned()).or_else(known).ok_or_else(|| {
+            let url = told.url.or_else(|| urls.get(n).or(urls.last()).cloned()).or_else(known).ok_or_else(|| {
                 needed("DEVO_QUERY_URL", "set it to the Query API of your region, like https://apiv2-eu.devo.com")
             })?;
             let there = found.iter_mut().find(|(other, domain)| *other == id && domain.url == url);
-            let asked = there.as_ref().and_then(|(_, domain)| domain.name.clone()).or(own_name);
+            let asked = there.as_ref().and_then(|(_, domain)| domain.name.clone()).or(told.domain);
             if let (Some(asked), Some(goes)) = (&asked, &ways.domain)
                 && asked != goes
             {
@@ -82,6 +94,7 @@ pub async fn domains(place: &Place) -> Result<Vec<Domain>, Error> {
                 return Err(Error::Configuration(text));
             }
             match there {
+                Some((_, domain)) if domain.tenants.contains(tenant) => {}
                 Some((_, domain)) => domain.tenants.push(tenant.clone()),
                 None => {
                     let query = Query::open(&url, token).map_err(collector::Error::from)?;
@@ -94,27 +107,23 @@ pub async fn domains(place: &Place) -> Result<Vec<Domain>, Error> {
     Ok(found.into_iter().map(|(_, domain)| domain).collect())
 }
 
-/// The token of a secret for queries, with the address and the domain that it may name.
-async fn query_secret(secrets: &Secrets, id: &str) -> Result<(SecretString, Option<String>, Option<String>), Error> {
+/// A secret that cannot be read as such tells nothing.
+async fn told(secrets: &Secrets, id: &str) -> Result<Told, Error> {
     let secret = secrets.get(id).await?;
-    let value: Value = serde_json::from_str(secret.expose_secret()).unwrap_or_default();
-    let text = |key: &str| value[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let token = text("token");
-    let token = token.ok_or_else(|| Error::Configuration(format!("the secret {id} is no JSON object with a token")))?;
-    Ok((token.into(), text("url"), text("domain")))
+    Ok(serde_json::from_str(secret.expose_secret()).unwrap_or_default())
 }
 
 /// Whoever verifies may not be allowed to read the secret for sending; then the settings alone tell where events go.
 async fn ways(settings: &Settings, secrets: &Secrets, tenant: &str) -> Result<Ways, Error> {
-    let mut secret = Value::Null;
+    let mut secret = Told::default();
     if let Some(id) = settings.devo_secret_id(tenant) {
-        match secrets.get(&id).await {
-            Ok(text) => secret = serde_json::from_str(text.expose_secret()).unwrap_or_default(),
+        match told(secrets, &id).await {
+            Ok(told) => secret = told,
             Err(error) => tracing::warn!("only DEVO_URL tells where events go: {error}"),
         }
     }
     let mut to: Vec<(String, Option<String>)> = Vec::new();
-    for url in settings.devo_url(secret["url"].as_str())?.split(',') {
+    for url in settings.devo_url(secret.url.as_deref())?.split(',') {
         // Standard output is no Devo.
         let Some((_, rest)) = url.split_once("://") else { continue };
         let place = rest.split('/').next().unwrap_or_default();
@@ -125,6 +134,6 @@ async fn ways(settings: &Settings, secrets: &Secrets, tenant: &str) -> Result<Wa
             to.push((place.to_owned(), asked));
         }
     }
-    let domain = secret["domain"].as_str().filter(|_| to.len() < 2).map(str::to_owned);
+    let domain = secret.domain.filter(|_| to.len() < 2);
     Ok(Ways { to, domain })
 }

@@ -3,10 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::world::{World, ago, row, said, text};
 
+/// How long anything may take to be shown.
+const LONGEST: Duration = Duration::from_secs(60);
 const CTRL_C: &str = "\u{3}";
 const ESCAPE: &str = "\u{1b}[";
 /// What only the bar of a backfill says.
@@ -50,9 +52,10 @@ impl World {
 impl Terminal {
     /// Waits until this has been shown so often.
     pub fn until(&mut self, text: &str, times: usize) -> &mut Self {
+        let started = Instant::now();
         while self.shown.matches(text).count() < times {
-            let more = self.screen.recv_timeout(Duration::from_secs(60));
-            self.shown += &String::from_utf8_lossy(&more.unwrap_or_else(|_| panic!("no {text:?}: {}", self.shown)));
+            let more = self.screen.recv_timeout(LONGEST.saturating_sub(started.elapsed()));
+            self.shown += &String::from_utf8_lossy(&more.unwrap_or_else(|_| panic!("no {text:?}: {:?}", self.shown)));
         }
         self
     }
@@ -66,10 +69,18 @@ impl Terminal {
 
     /// The exit code (130: by Ctrl-C) and all that was shown.
     pub fn end(mut self) -> (i32, String) {
-        while let Ok(more) = self.screen.recv_timeout(Duration::from_secs(60)) {
+        while let Ok(more) = self.screen.recv_timeout(LONGEST) {
             self.shown += &String::from_utf8_lossy(&more);
         }
-        (self.child.wait().unwrap().code().unwrap(), self.shown)
+        (self.child.wait().unwrap().code().unwrap(), std::mem::take(&mut self.shown))
+    }
+}
+
+/// What a failed test leaves would run on: with the terminal its program ends.
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }
 
