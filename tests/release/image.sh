@@ -22,7 +22,8 @@ manifest = json.loads(blob(manifest))
 config = json.loads(blob(manifest["config"]))["config"]
 [layer] = manifest["layers"]
 blob(layer)
-print(f"{place}/blobs/{layer['digest'].replace(':', '/')}", config["User"], config["WorkingDir"], *config["Entrypoint"], *config["Cmd"], sep="\n")
+print(f"{place}/blobs/{layer['digest'].replace(':', '/')}", config["User"], config["WorkingDir"], sep="\n")
+print(*config["Entrypoint"], *config["Cmd"], sep="\n")
 END
 )
 layer=${words[0]} user=${words[1]} folder=${words[2]} command=("${words[@]:3}")
