@@ -197,6 +197,8 @@ fn known() -> BTreeSet<String> {
         match name {
             "MIMECAST_SECRET_ID" => Some("file:any".to_owned()),
             "DEVO_URL" => Some("stdout:".to_owned()),
+            // Each has a period of its own, those too that are off unless asked for.
+            "SOURCES" => Some(functions::ALL.map(|source| source.name).join(",")),
             _ => None,
         }
     };
@@ -204,7 +206,7 @@ fn known() -> BTreeSet<String> {
     for name in ["DEVO_QUERY_SECRET_ID", "DEVO_QUERY_URL"] {
         watched(name);
     }
-    // With these two it cannot fail, and a failure would only leave names out.
+    // With these it cannot fail, and a failure would only leave names out.
     Config::from_lookup(watched).ok();
     names.into_inner()
 }
@@ -358,7 +360,7 @@ mod tests {
     fn a_file_fills_what_the_environment_leaves_open() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("c.toml");
-        let text = "MIMECAST_SECRET_ID = 'file:m'\nDEVO_URL = 'stdout:'\nPERIOD_VIEW = '7m'\nPAGE_SIZE = 12";
+        let text = "MIMECAST_SECRET_ID = 'file:m'\nDEVO_URL = 'stdout:'\nPERIOD_VIEW = '7m'\nPERIOD_DLP = '5m'\nPAGE_SIZE = 12";
         fs::write(&path, text).unwrap();
         let config = Config::load(Some(&path), &[]).unwrap();
         assert_eq!(config.settings.page_size, Some(12));
