@@ -104,6 +104,12 @@ def main():
     rights = module.rights("aws_iam_policy_document.scheduler")
     same("what the scheduler starts", ["lambda:InvokeFunction"], rights.pop("Start")["actions"])
     same("scheduler's rights", stack.rights("SchedulerRole"), rights)
+    for name, assumed, one in ("function", "is_lambda", "[each.key]"), ("scheduler", "is_scheduler", ""):
+        role, policy = module.blocks[f"aws_iam_role.{name}"], module.blocks[f"aws_iam_role_policy.{name}"]
+        document = "${data.aws_iam_policy_document."
+        same(f"{name}: has its rights", [f"{document}{name}{one}.json}}", f"${{aws_iam_role.{name}{one}.id}}"],
+             [policy["policy"], policy["role"]])  # fmt: skip
+        same(f"{name}: is whose it is", f"{document}{assumed}.json}}", role["assume_role_policy"])
     for role, block in {"SchedulerRole": "is_scheduler", "auditRole": "is_lambda"}.items():
         [theirs] = stack.properties(role)["AssumeRolePolicyDocument"]["Statement"]
         [ours] = module.block(f"aws_iam_policy_document.{block}")["statement"]
