@@ -151,7 +151,7 @@ MUTATIONS = [
      "verify::what_has_arrived_is_proven_and_what_has_not_is_told"),
     ("who knows nothing is not healthy", HEALTH, 'Some("has not run yet".to_owned())', "None",
      OPERATOR, "service::it_is_healthy_only_when_it_knows_that_all_is_well"),
-    ("a table that cannot be read is not well", VERIFY, "delivered, missing: delivered,", "delivered,", OPERATOR,
+    ("a table that cannot be read is not well", VERIFY, "delivered: all, missing: all,", "delivered: all,", OPERATOR,
      "verify::a_table_that_cannot_be_read_is_not_taken_for_well"),
     ("a reset forgets what is to be delivered again", RESET, "self.forget(tenant, source, &from).await?;", "let _ = &from;",
      OPERATOR, "upkeep::a_reset_delivers_again_what_came_since_and_says_so_before"),
