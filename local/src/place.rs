@@ -275,10 +275,13 @@ pub async fn secrets(settings: &Settings) -> Secrets {
     secrets_of(&[Some(settings.mimecast_secret_id(tenant)), settings.devo_secret_id(tenant)]).await
 }
 
-/// AWS is looked for only where an id is one of Secrets Manager's: where there is none that takes seconds.
+/// AWS is looked for only where an id is one of Secrets Manager's and the environment names a region: a host without AWS would wait
+/// seconds for it, and be told of that instead of a misspelt id.
 pub async fn secrets_of(ids: &[Option<String>]) -> Secrets {
     let is_local = |id: &String| id.starts_with("file:") || id.starts_with("env:");
-    if ids.iter().flatten().all(is_local) { Secrets::new(None) } else { Secrets::on_aws().await }
+    let has_region =
+        ["AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"].iter().any(|name| collector::variable(name).is_some());
+    if has_region && !ids.iter().flatten().all(is_local) { Secrets::on_aws().await } else { Secrets::new(None) }
 }
 
 fn open(file: &Path) -> Result<Embedded, Error> {

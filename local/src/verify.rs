@@ -33,7 +33,8 @@ The exit code is 1 where events are missing.
 
 Examples:
   mimecast-devo verify --config mimecast-devo.toml
-  mimecast-devo verify --config mimecast-devo.toml --from 48h --json"
+  mimecast-devo verify --config mimecast-devo.toml --from 48h --json
+  mimecast-devo verify --stack mimecast-devo --tenant acme --tenant globex"
 )]
 pub struct Options {
     #[command(flatten)]

@@ -48,7 +48,10 @@ impl Secrets {
 
     async fn get_from_aws(&self, id: &str) -> Result<SecretString, Error> {
         let Some(client) = &self.aws else {
-            return Err(configuration(id, "there is no AWS here: use file:<path> or env:<name of a variable>"));
+            return Err(configuration(
+                id,
+                "there is no AWS here: use file:<path> or env:<name of a variable>, or set AWS_REGION",
+            ));
         };
         let value = client.get_secret_value().secret_id(id).send().await;
         let value = value.map_err(|error| configuration(id, &explain(&error)))?;
