@@ -9,14 +9,22 @@ use tokio::net::TcpListener;
 
 use crate::world::{Api, World, assert_same, now};
 
-/// A syslog receiver: reads each connection to its end and only then closes it.
-struct Receiver {
+/// A syslog receiver: reads each connection to its end and only then closes it, or never.
+pub struct Receiver {
     port: u16,
     received: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Receiver {
-    async fn start() -> Receiver {
+    pub async fn start() -> Receiver {
+        Receiver::listen(true).await
+    }
+
+    pub async fn never_closing() -> Receiver {
+        Receiver::listen(false).await
+    }
+
+    async fn listen(closes: bool) -> Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -28,14 +36,21 @@ impl Receiver {
                     let mut bytes = Vec::new();
                     connection.read_to_end(&mut bytes).await.unwrap();
                     all.lock().unwrap().extend(bytes);
+                    if !closes {
+                        std::future::pending::<()>().await;
+                    }
                 });
             }
         });
         Receiver { port, received }
     }
 
+    pub fn url(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.port)
+    }
+
     /// `<14>2026-01-31T12:00:00.123Z host table: {event}`
-    fn lines(&self) -> BTreeMap<String, Vec<String>> {
+    pub fn lines(&self) -> BTreeMap<String, Vec<String>> {
         let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for line in String::from_utf8(self.received.lock().unwrap().clone()).unwrap().split_terminator('\n') {
             let mut words = line.splitn(4, ' ');
@@ -54,8 +69,7 @@ async fn a_relay_gets_every_line_and_two_destinations_get_them_all() {
     let (one, other) = (Receiver::start().await, Receiver::start().await);
     let mut world = World::new(Api::V2).await;
     let mut expected = data::lively(&world.mimecast, 1, now(), 1);
-    let url = format!("tcp://127.0.0.1:{},tcp://127.0.0.1:{}", one.port, other.port);
-    world.unset("DEVO_SECRET_ID").set("DEVO_URL", &url);
+    world.unset("DEVO_SECRET_ID").set("DEVO_URL", &format!("{},{}", one.url(), other.url()));
     for source in ["siem", "url"] {
         assert_eq!(world.run(source).await["status"], "caught_up");
     }

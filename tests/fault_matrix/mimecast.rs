@@ -5,6 +5,7 @@ use std::time::Duration;
 use simulator::mimecast::FaultKind::{self, *};
 use simulator::mimecast::{DatesWithToken, Doubts, LastPage, Order, Totals};
 
+use crate::others::OVER;
 use crate::row::Expect::*;
 use crate::row::{At, Calls, FOREVER, ONCE, Row, Strike, TWICE, after};
 use crate::subjects::Reach;
@@ -151,7 +152,7 @@ fn limited() -> Vec<Row> {
         ("429 with a negative reset", &[(reset, "-5")], Fails("RateLimited")),
         ("429 with the largest number", &[(reset, "18446744073709551615")], Fails("RateLimited")),
         ("429 with more than the largest", &[(reset, "99999999999999999999")], Fails("RateLimited")),
-        ("429 with Retry-After as a date that is over", &[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")], Outlasted),
+        ("429 with Retry-After as a date that is over", &[("retry-after", OVER)], Outlasted),
         ("429 with Retry-After of a day", &[("retry-after", "86400")], Fails("RateLimited")),
     ];
     rows.extend(odd.map(|(name, headers, expect)| limited(name, headers, ONCE, expect).each_kind(SAME)));

@@ -13,6 +13,8 @@ use crate::support::aws::Fault as AwsFault;
 const SAME: &str = "the same code for all of a kind";
 const BEHIND: &str = "behind the reader there is one API";
 const SLOW: &str = "waits for its deadline or for retries";
+/// `Retry-After` in its other form.
+pub const OVER: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 /// Longer than any run.
 const FOR_EVER: Duration = Duration::from_secs(600);
 
@@ -30,6 +32,13 @@ fn devo() -> Vec<Row> {
     let for_ever = |status| DevoFault::status(status).times(usize::MAX);
     vec![
         row("429", DevoFault::status(429).header("retry-after", "1").times(2), Reach::All, Outlasted).each_kind(SAME),
+        row(
+            "429 until a date that is over",
+            DevoFault::status(429).header("retry-after", OVER).times(2),
+            Reach::All,
+            Outlasted,
+        )
+        .each_kind(SAME),
         row("503", DevoFault::status(503).times(2), Reach::All, Outlasted),
         row("503 storm", for_ever(503), Reach::All, Fails("DevoUnavailable")).each_kind(SLOW),
         row("503 storm from the second request on", for_ever(503).skip(1), Reach::Siem, Fails("DevoUnavailable")),
@@ -64,8 +73,10 @@ fn dynamodb() -> Vec<Row> {
             ("throttled", AwsFault::THROTTLED, 2, Outlasted),
             ("answer lost", AwsFault::Lost, 2, Outlasted),
             ("connection cut", AwsFault::Cut, 2, Outlasted),
+            ("down for long", AwsFault::Refused(500, "InternalServerError"), 1000, denial),
             ("overdue", late, 1, Outlasted),
             ("denied", AwsFault::DENIED, 1000, denial),
+            ("no such table", AwsFault::ABSENT, 1000, denial),
         ];
         for (name, fault, times, expect) in faults {
             let strike = Strike::Aws(operation, fault, times);
@@ -77,15 +88,15 @@ fn dynamodb() -> Vec<Row> {
 
 fn secrets() -> Vec<Row> {
     let down = AwsFault::Refused(500, "InternalServiceError");
-    let row = |name: &str, times, expect| {
-        let strike = Strike::Aws("GetSecretValue", down, times);
+    let row = |name: &str, fault, times, expect| {
+        let strike = Strike::Aws("GetSecretValue", fault, times);
         Row::new("Secrets Manager", name, strike, Reach::All, expect).each_kind(SAME)
     };
-    let denied = Strike::Aws("GetSecretValue", AwsFault::DENIED, 1000);
     vec![
-        row("down", 2, Outlasted),
-        row("down for long", 1000, Fails("Configuration")),
-        Row::new("Secrets Manager", "denied", denied, Reach::All, Fails("Configuration")).each_kind(SAME),
+        row("down", down, 2, Outlasted),
+        row("down for long", down, 1000, Fails("Configuration")),
+        row("denied", AwsFault::DENIED, 1000, Fails("Configuration")),
+        row("no such secret, or an empty one", AwsFault::ABSENT, 1000, Fails("Configuration")),
     ]
 }
 

@@ -33,6 +33,7 @@ pub enum Fault {
 
 impl Fault {
     pub const THROTTLED: Fault = Fault::Refused(400, "ProvisionedThroughputExceededException");
+    pub const ABSENT: Fault = Fault::Refused(400, "ResourceNotFoundException");
     pub const DENIED: Fault = Fault::Refused(400, "AccessDeniedException");
 }
 

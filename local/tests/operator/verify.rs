@@ -134,6 +134,13 @@ async fn each_destination_is_asked_for_all_of_it() {
     for said in ["Devo domain first, asked at", &format!("of the token for queries, asked at {}", second.url())] {
         assert!(text.contains(said), "{said}: {text}");
     }
+    // One of them, the first, does not answer.
+    let query = json!({"token": "another", "domain": "first"}).to_string();
+    world.settings.insert("QUERY".to_owned(), query);
+    let output = world.run(&["verify"]).await;
+    let (told, failed) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(told.contains(&second.url()) && !told.contains("domain first"), "{told}");
+    assert!(output.status.code() == Some(1) && failed.contains(&world.devo.url()), "{failed}");
 }
 
 #[tokio::test]
