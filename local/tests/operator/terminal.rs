@@ -25,8 +25,9 @@ impl World {
     /// Starts a line of the shell, in which `mimecast-devo` is the program.
     pub fn terminal(&self, line: &str) -> Terminal {
         let line = line.replace("mimecast-devo", env!("CARGO_BIN_EXE_mimecast-devo"));
-        let mut command = Command::new("script");
-        command.args(["-qec", &line, "/dev/null"]).current_dir(self.directory.path());
+        // Where the tests run in the background, a shell has Ctrl-C ignored in all that it starts.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT", "script", "-qec", &line, "/dev/null"]).current_dir(self.directory.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("TERM", "xterm").envs(&self.settings);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (keys, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

@@ -20,7 +20,7 @@ use crate::calls::Calls;
 use crate::clock::ServerClock;
 use crate::credentials::{Credentials, Keys};
 use crate::download::address;
-use crate::envelope::{Envelope, Top};
+use crate::envelope::{Envelope, Rows, Top};
 use crate::file::FileAnswer;
 use crate::listing::{Link, Listing};
 use crate::quota::Quotas;
@@ -61,8 +61,16 @@ pub struct Page {
 
 /// What to send.
 enum Call<'a> {
-    Post { path: &'a str, body: &'a str, file: bool },
-    Get { path: &'a str, query: &'a [(&'a str, &'a str)] },
+    /// Answered with a page that has rows, or with a file.
+    Post {
+        path: &'a str,
+        body: &'a str,
+        rows: Option<Rows>,
+    },
+    Get {
+        path: &'a str,
+        query: &'a [(&'a str, &'a str)],
+    },
     Link(&'a Link),
 }
 
@@ -125,12 +133,12 @@ impl Client {
         self.shared.clock.offset()
     }
 
-    /// One page of a JSON endpoint.
+    /// One page of a JSON endpoint, whose rows are in `rows`.
     ///
     /// # Errors
     /// Any of [`Error`], after retries within the time left.
-    pub async fn page(&self, path: &str, body: &str, until: Instant) -> Result<Page, Error> {
-        self.call(&Call::Post { path, body, file: false }, until, |received| {
+    pub async fn page(&self, path: &str, rows: Rows, body: &str, until: Instant) -> Result<Page, Error> {
+        self.call(&Call::Post { path, body, rows: Some(rows) }, until, |received| {
             let (at, envelope, body) = (received.at, Envelope::of(&received.top), received.page()?);
             match envelope {
                 Ok(Some(envelope)) => Ok(Page { envelope, at }),
@@ -156,7 +164,7 @@ impl Client {
         token_required: bool,
         until: Instant,
     ) -> Result<FileAnswer, Error> {
-        self.call(&Call::Post { path, body, file: true }, until, |received| {
+        self.call(&Call::Post { path, body, rows: None }, until, |received| {
             FileAnswer::read(received, token_header, token_required).map_err(|e| e.at(path))
         })
         .await
@@ -222,10 +230,11 @@ impl Client {
 
     /// One try of one request.
     async fn once(&self, call: &Call<'_>, until: Instant) -> Result<Received, Failed> {
-        let (link, file) = match call {
-            Call::Link(_) => (true, true),
-            Call::Post { file, .. } => (false, *file),
-            Call::Get { .. } => (false, false),
+        let link = matches!(call, Call::Link(_));
+        let (file, rows) = match call {
+            Call::Post { rows: Some(rows), .. } => (false, *rows),
+            Call::Post { rows: None, .. } | Call::Link(_) => (true, Rows::Flat),
+            Call::Get { .. } => (false, Rows::Flat),
         };
         let origin = call.origin();
         let response = match call {
@@ -236,7 +245,7 @@ impl Client {
         tracing::debug!(origin, status = status.as_u16(), "mimecast answered");
         let headers = response.headers().clone();
         let body = Body::read(response, file).await.map_err(|e| e.at(origin))?;
-        let top = body.json().filter(|_| !link).map(Top::read).unwrap_or_default();
+        let top = body.json().filter(|_| !link).map(|body| Top::read(body, rows)).unwrap_or_default();
         refusal::check(status, &headers, top.complaint(), link, at).map_err(|e| e.at(origin))?;
         if matches!(body, Body::File { is_markup: true, .. }) {
             // Of something in between: taken for a file it would be a dead letter, and the file itself lost.

@@ -21,6 +21,7 @@ pub struct Envelope {
     body: Bytes,
     /// Empty where it is absent.
     data: Bytes,
+    rows: Result<Vec<Bytes>, Problem>,
     is_last: bool,
     /// `meta.pagination.next`: the token of the next page.
     pub next: Option<String>,
@@ -56,13 +57,13 @@ struct FailEntry {
 }
 
 impl Envelope {
-    /// Reads `body`, or `None` where it is no envelope (a JSON object with `meta` or `fail`).
+    /// Reads `body`, whose rows are in `rows`, or `None` where it is no envelope (a JSON object with `meta` or `fail`).
     ///
     /// # Errors
     /// `Unreadable` where the body starts as an envelope and breaks off or breaks down; `Protocol` where `data` is missing or holds
     /// no rows, and nothing says why: absent is not empty.
-    pub fn read(body: &Bytes) -> Result<Option<Self>, Error> {
-        Self::of(&Top::read(body))
+    pub fn read(body: &Bytes, rows: Rows) -> Result<Option<Self>, Error> {
+        Self::of(&Top::read(body, rows))
     }
 
     /// As [`Envelope::read`].
@@ -83,7 +84,7 @@ impl Envelope {
         let protocol = |text: &str| Err(Error::Protocol(text.to_owned()));
         match self.data.first() {
             // A `fail` that got as far as here says by itself that there are none.
-            None if Top::read(&self.body).complaint().is_some() => Ok(()),
+            None if Top::read(&self.body, Rows::Flat).complaint().is_some() => Ok(()),
             None => protocol("no member `data` in the answer"),
             Some(_) if is_list(&self.data) => Ok(()),
             Some(_) => protocol("`data` is no list of rows"),
@@ -95,28 +96,27 @@ impl Envelope {
     /// # Errors
     /// `Unreadable` where the borders of the rows cannot be told, or there are more than anybody asks for; `Protocol` where the
     /// member is missing that should hold them.
-    pub fn rows(&self, rows: Rows) -> Result<Vec<Bytes>, Error> {
+    pub fn rows(&self) -> Result<Vec<Bytes>, Error> {
         let unreadable = |reason: String| Error::Unreadable { raw: self.body.clone(), reason };
-        let mut found = Found { data: &self.data, rows: Vec::new() };
-        found.read(rows).map_err(|problem| match problem {
-            Problem::Broken(reason) => unreadable(reason.to_string()),
+        self.rows.clone().map_err(|problem| match problem {
+            Problem::Broken(broken) => unreadable(broken.to_string()),
             Problem::TooMany => unreadable(format!("more than {MAX_ROWS} rows")),
             Problem::Missing(name) => Error::Protocol(format!("no list `{name}` in `data` of the answer")),
-        })?;
-        Ok(found.rows)
+        })
     }
 }
 
 const ARRAY: [u8; 2] = [b'[', b']'];
 const OBJECT: [u8; 2] = [b'{', b'}'];
 
-/// Finds rows in one walk over `data`.
+/// Finds rows on a walk over `data`.
 struct Found<'a> {
-    data: &'a Bytes,
+    body: &'a Bytes,
     rows: Vec<Bytes>,
 }
 
 /// Why there are no rows.
+#[derive(Debug, Clone, Copy)]
 enum Problem {
     Broken(json::Broken),
     TooMany,
@@ -131,13 +131,12 @@ impl From<json::Broken> for Problem {
 }
 
 impl Found<'_> {
-    fn read(&mut self, rows: Rows) -> Result<(), Problem> {
-        let mut data = List::before(self.data);
+    fn read(&mut self, data: &mut List, rows: Rows) -> Result<(), Problem> {
         match (rows, data.peek()) {
-            (Rows::Flat, Some(b'[' | b'{')) => self.list(&mut data).map(drop),
+            (Rows::Flat, Some(b'[' | b'{')) => self.list(data).map(drop),
             (Rows::In(name), Some(b'[')) => data.nested(ARRAY, |group| self.group(group, name)),
-            (Rows::In(name), Some(b'{')) => self.group(&mut data, name),
-            _ => Ok(()),
+            (Rows::In(name), Some(b'{')) => self.group(data, name),
+            _ => Ok(data.value().map(drop)?),
         }
     }
 
@@ -166,7 +165,7 @@ impl Found<'_> {
     }
 
     fn row(&mut self, list: &mut List) -> Result<(), Problem> {
-        self.rows.push(self.data.slice_ref(list.value()?));
+        self.rows.push(self.body.slice_ref(list.value()?));
         if self.rows.len() > MAX_ROWS { Err(Problem::TooMany) } else { Ok(()) }
     }
 }
@@ -176,13 +175,13 @@ fn is_list(value: &[u8]) -> bool {
     matches!(value.first(), Some(b'[' | b'{')) || value == b"null"
 }
 
-/// The members of an answer's own level that say what it is, found in one walk: pages are long.
-#[derive(Default)]
+/// The members of an answer's own level that say what it is, and its rows, found in one walk: pages are long.
 pub(crate) struct Top {
     body: Bytes,
     meta: Option<Bytes>,
     /// Empty where it is absent.
     data: Bytes,
+    rows: Result<Vec<Bytes>, Problem>,
     has_fail: bool,
     /// `fail` and `error`.
     complaints: Vec<Bytes>,
@@ -190,33 +189,42 @@ pub(crate) struct Top {
     broken: Option<json::Broken>,
 }
 
+impl Default for Top {
+    fn default() -> Self {
+        let (body, data, rows) = (Bytes::new(), Bytes::new(), Ok(Vec::new()));
+        Self { body, meta: None, data, rows, has_fail: false, complaints: Vec::new(), broken: None }
+    }
+}
+
 impl Top {
-    pub fn read(body: &Bytes) -> Self {
+    pub fn read(body: &Bytes, rows: Rows) -> Self {
         let mut top = Self { body: body.clone(), ..Self::default() };
-        for member in json::members(body) {
-            let (key, value) = match member {
-                Ok((key, value)) => (key, body.slice_ref(value)),
-                Err(broken) => {
-                    top.broken = Some(broken);
-                    break;
-                }
-            };
-            match key {
-                b"meta" => top.meta = Some(value),
-                b"data" => top.data = value,
-                b"fail" | b"error" => {
-                    top.has_fail |= key == b"fail";
-                    top.complaints.push(value);
-                }
-                _ => {}
-            }
-        }
+        let mut walk = List::before(body);
+        let over = walk.nested(OBJECT, |member| top.member(member, rows)).and_then(|()| walk.over());
+        top.broken = over.err();
         top
+    }
+
+    fn member(&mut self, member: &mut List, rows: Rows) -> Result<(), json::Broken> {
+        match member.key()? {
+            b"meta" => self.meta = Some(self.body.slice_ref(member.value()?)),
+            b"data" => {
+                let mut found = Found { body: &self.body, rows: Vec::new() };
+                let (value, outcome) = member.walked(|data| found.read(data, rows));
+                (self.data, self.rows) = (self.body.slice_ref(value?), outcome.map(|()| found.rows));
+            }
+            key @ (b"fail" | b"error") => {
+                self.has_fail |= key == b"fail";
+                self.complaints.push(self.body.slice_ref(member.value()?));
+            }
+            _ => drop(member.value()?),
+        }
+        Ok(())
     }
 
     /// As [`Envelope::read`], and leaves `data` unjudged.
     pub fn envelope(&self) -> Result<Option<Envelope>, Error> {
-        let Self { body, meta, data, has_fail, broken, .. } = self;
+        let Self { body, meta, data, rows, has_fail, broken, .. } = self;
         let unreadable = |reason: String| Error::Unreadable { raw: body.clone(), reason };
         let is_envelope = meta.is_some() || *has_fail;
         match broken {
@@ -232,6 +240,7 @@ impl Top {
         Ok(is_envelope.then(|| Envelope {
             body: body.clone(),
             data: data.clone(),
+            rows: rows.clone(),
             is_last: lenient::is_true(&meta["isLastToken"]),
             next: lenient::text(&pagination["next"]),
             total: lenient::whole(&pagination["totalCount"]),
@@ -300,8 +309,8 @@ impl std::fmt::Display for Complaint {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Result<Option<Envelope>, Error> {
-        Envelope::read(&Bytes::copy_from_slice(body.as_bytes()))
+    fn read(body: &str, rows: Rows) -> Result<Option<Envelope>, Error> {
+        Envelope::read(&Bytes::copy_from_slice(body.as_bytes()), rows)
     }
 
     #[test]
@@ -309,10 +318,11 @@ mod tests {
         let page = read(
             r#" {"meta":{"status":200,"pagination":{"pageSize":2,"totalCount":7,"next":"t"}},
             "data":[{"clickLogs":[{ "n":12345678901234567890, "f":1.10 },{"a":}]}],"fail":[]}"#,
+            Rows::In("clickLogs"),
         );
         let page = page.unwrap().unwrap();
         assert_eq!((page.next.as_deref(), page.total), (Some("t"), Some(7)));
-        let rows = page.rows(Rows::In("clickLogs")).unwrap();
+        let rows = page.rows().unwrap();
         assert_eq!(rows, [r#"{ "n":12345678901234567890, "f":1.10 }"#, r#"{"a":}"#]);
     }
 
@@ -325,16 +335,18 @@ mod tests {
             r#","data":[{}]"#,
             r#","data":[{"logs":null,"resultCount":0}]"#,
         ] {
-            let page = read(&format!(r#"{{"meta":{{"status":200}}{data},"fail":[]}}"#)).unwrap().unwrap();
-            assert!(page.rows(Rows::In("logs")).unwrap().is_empty(), "{data}");
+            let page =
+                read(&format!(r#"{{"meta":{{"status":200}}{data},"fail":[]}}"#), Rows::In("logs")).unwrap().unwrap();
+            assert!(page.rows().unwrap().is_empty(), "{data}");
         }
-        let object = read(r#"{"meta":{},"data":[{"notifications":{"id":"1"}}]}"#).unwrap().unwrap();
-        assert_eq!(object.rows(Rows::In("notifications")).unwrap(), [r#"{"id":"1"}"#]);
+        let object = r#"{"meta":{},"data":[{"notifications":{"id":"1"}}]}"#;
+        let object = read(object, Rows::In("notifications")).unwrap().unwrap();
+        assert_eq!(object.rows().unwrap(), [r#"{"id":"1"}"#]);
     }
 
     #[test]
     fn absent_is_not_empty() {
-        let refused = |body: &str, rows| match read(body).and_then(|page| page.unwrap().rows(rows).map(drop)) {
+        let refused = |body: &str, rows| match read(body, rows).and_then(|page| page.unwrap().rows().map(drop)) {
             Err(Error::Protocol(text)) => text,
             other => panic!("{body}: {other:?}"),
         };
@@ -355,16 +367,18 @@ mod tests {
             );
         }
         // What complains says why.
-        let complains = read(r#"{"meta":{"status":200},"fail":[{"code":"err_a","message":"m"}]}"#).unwrap().unwrap();
-        assert!(complains.rows(Rows::Flat).unwrap().is_empty());
-        let spelt = read(r#"{"meta":{},"data":[{"logs":[{"a":1}]}]}"#).unwrap().unwrap();
-        assert_eq!(spelt.rows(Rows::In("logs")).unwrap(), [r#"{"a":1}"#]);
+        let complains = r#"{"meta":{"status":200},"fail":[{"code":"err_a","message":"m"}]}"#;
+        let complains = read(complains, Rows::Flat).unwrap().unwrap();
+        assert!(complains.rows().unwrap().is_empty());
+        let spelt = read(r#"{"meta":{},"data":[{"logs":[{"a":1}]}]}"#, Rows::In("logs")).unwrap().unwrap();
+        assert_eq!(spelt.rows().unwrap(), [r#"{"a":1}"#]);
     }
 
     #[test]
     fn totals_and_tokens_are_read_in_every_spelling() {
         let of = |pagination: &str| {
-            let page = read(&format!(r#"{{"meta":{{"status":"200","pagination":{pagination}}},"data":[]}}"#));
+            let page =
+                read(&format!(r#"{{"meta":{{"status":"200","pagination":{pagination}}},"data":[]}}"#), Rows::Flat);
             let page = page.unwrap().unwrap();
             (page.total, page.next)
         };
@@ -392,26 +406,32 @@ mod tests {
     fn more_rows_than_anybody_asks_for_are_unreadable() {
         for (count, expected) in [(MAX_ROWS, true), (MAX_ROWS + 1, false)] {
             let rows = vec!["{}"; count].join(",");
-            let flat = read(&format!(r#"{{"meta":{{}},"data":[{rows}]}}"#)).unwrap().unwrap();
-            assert_eq!(flat.rows(Rows::Flat).is_ok(), expected);
+            let flat = read(&format!(r#"{{"meta":{{}},"data":[{rows}]}}"#), Rows::Flat).unwrap().unwrap();
+            assert_eq!(flat.rows().is_ok(), expected);
             let half = vec!["{}"; count - 1].join(",");
-            let grouped = read(&format!(r#"{{"meta":{{}},"data":[{{"x":[{half}]}},{{"x":{{}}}}]}}"#)).unwrap().unwrap();
-            assert_eq!(grouped.rows(Rows::In("x")).is_ok(), expected);
+            let grouped = format!(r#"{{"meta":{{}},"data":[{{"x":[{half}]}},{{"x":{{}}}}]}}"#);
+            let grouped = read(&grouped, Rows::In("x")).unwrap().unwrap();
+            assert_eq!(grouped.rows().is_ok(), expected);
         }
     }
 
     #[test]
     fn what_is_no_envelope_is_told_from_a_broken_one() {
         for other in ["", "<html>", "[1]", r#"{"type":"MTA","data":[{}]}"#, "{]", r#"{"value":[]}"#] {
-            assert!(read(other).unwrap().is_none(), "{other}");
+            assert!(read(other, Rows::Flat).unwrap().is_none(), "{other}");
         }
-        assert!(matches!(read(r#"{"meta":{"status":200},"data":[{"a":1},{"#), Err(Error::Unreadable { .. })));
+        assert!(matches!(
+            read(r#"{"meta":{"status":200},"data":[{"a":1},{"#, Rows::Flat),
+            Err(Error::Unreadable { .. })
+        ));
     }
 
     #[test]
     fn complaints_are_found_in_every_shape() {
         let of = |body: &str| {
-            Top::read(&Bytes::copy_from_slice(body.as_bytes())).complaint().map(|c| (c.status, c.code, c.message))
+            Top::read(&Bytes::copy_from_slice(body.as_bytes()), Rows::Flat)
+                .complaint()
+                .map(|c| (c.status, c.code, c.message))
         };
         let some = |status, code: &str, message: &str| Some((status, code.to_owned(), message.to_owned()));
         let nested =
@@ -435,5 +455,19 @@ mod tests {
         assert_eq!(of(&long), some(None, "a ", &"\u{e9}".repeat(MAX_TEXT)));
         assert_eq!(of(r#"{"meta":{"status":200},"fail":null}"#), None);
         assert_eq!(of("<html>"), None);
+    }
+
+    #[test]
+    fn rows_that_cannot_be_told_apart_hide_nothing_behind_them() {
+        for data in ["[{} {}]", "[{}:{}]", r#"{"logs" []}"#, r#"[{"logs":[{}]} 7]"#, r#"[{"logs":[{},]}]"#] {
+            for rows in [Rows::Flat, Rows::In("logs")] {
+                let body = format!(r#"{{"meta":{{}},"data":{data},"fail":[{{"code":"c","message":"m"}}]}}"#);
+                let top = Top::read(&Bytes::copy_from_slice(body.as_bytes()), rows);
+                assert_eq!(top.complaint().unwrap().code, "c", "{data}");
+                assert_eq!(top.envelope().unwrap().unwrap().data, data);
+            }
+        }
+        let broken = read(r#"{"meta":{},"data":[{} {}]}"#, Rows::Flat).unwrap().unwrap();
+        assert!(matches!(broken.rows(), Err(Error::Unreadable { .. })));
     }
 }

@@ -11,7 +11,7 @@ use tempfile::SpooledTempFile;
 use crate::answer::Received;
 use crate::envelope::Envelope;
 use crate::refusal::Failed;
-use crate::{Error, Rows, json};
+use crate::{Error, json};
 
 /// The answer of an endpoint that gives files: SIEM 1.0 and the threat feed.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ fn is_file(body: &Bytes, envelope: Result<Option<Envelope>, Error>) -> Result<bo
         Ok(Some(envelope)) if envelope.is_last() => Ok(false),
         Ok(Some(envelope)) => {
             envelope.check()?;
-            Ok(!envelope.rows(Rows::Flat).is_ok_and(|rows| rows.is_empty()))
+            Ok(!envelope.rows().is_ok_and(|rows| rows.is_empty()))
         }
         Ok(None) if json::trim(body).first() == Some(&b'{') && json::members(body).next().is_none() => {
             Err(Error::Protocol("an empty object in place of a file".into()))

@@ -100,10 +100,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::envelope::Top;
+    use crate::envelope::{Rows, Top};
 
     fn complaint(body: &str) -> Option<Complaint> {
-        Top::read(&Bytes::copy_from_slice(body.as_bytes())).complaint()
+        Top::read(&Bytes::copy_from_slice(body.as_bytes()), Rows::Flat).complaint()
     }
 
     fn of(status: u16, body: &str) -> String {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::credentials::KeysV2;
-use crate::envelope::Top;
+use crate::envelope::{Rows, Top};
 use crate::refusal::{self, Failed};
 use crate::{Error, lenient};
 
@@ -75,7 +75,8 @@ impl Token {
             return Err(Failed::lasting(Error::Credentials(format!("{PATH}: client_id or client_secret is wrong"))));
         }
         let body = Bytes::from(body);
-        refusal::check(status, &headers, Top::read(&body).complaint(), false, now).map_err(|e| e.at(PATH))?;
+        refusal::check(status, &headers, Top::read(&body, Rows::Flat).complaint(), false, now)
+            .map_err(|e| e.at(PATH))?;
         let grant = serde_json::from_slice(&body).ok();
         let grant = grant.filter(|grant: &Grant| !grant.access_token.expose_secret().trim().is_empty());
         let none = || Failed::passing(Error::Protocol(format!("{PATH}: no access_token in the answer")));

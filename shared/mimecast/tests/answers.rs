@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use mimecast::{Error, Page};
+use mimecast::{Error, Page, Rows};
 use support::{Answer, V1, V2, answer, client, ok, start, until};
 use tokio::time::Instant;
 
@@ -15,14 +15,14 @@ const EMPTY: &str = r#"{"meta":{"status":200},"data":[]}"#;
 
 async fn page(given: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Result<Page, Error> {
     let (client, _) = client(V1, move |_, number| given(number));
-    client.page(AUDIT, "{}", until()).await
+    client.page(AUDIT, Rows::Flat, "{}", until()).await
 }
 
 /// Asks for a page with a token that `grant` gives, and tells how often a token was asked for in an hour.
 async fn granted(grant: &'static str) -> Result<usize, Error> {
     let (client, asked) = client(V2, move |url, _| ok(if url.ends_with("/oauth/token") { grant } else { EMPTY }));
     for _ in 0..60 {
-        client.page(AUDIT, "{}", until()).await?;
+        client.page(AUDIT, Rows::Flat, "{}", until()).await?;
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
     let tokens = asked.lock().unwrap().iter().filter(|(url, _)| url.ends_with("/oauth/token")).count();
@@ -59,7 +59,7 @@ async fn a_host_without_the_token_endpoint_means_a_wrong_base_url() {
     for status in [404, 405, 301, 302] {
         let (client, _) =
             client(V2, move |_, _| answer(status, &[("location", "https://www.mimecast.com/")], "<html>"));
-        let error = client.page(AUDIT, "{}", until()).await.unwrap_err();
+        let error = client.page(AUDIT, Rows::Flat, "{}", until()).await.unwrap_err();
         assert!(
             matches!(&error, Error::Configuration(text) if text.contains("base URL is wrong")),
             "{status}: {error}"
@@ -82,7 +82,7 @@ async fn a_page_without_its_data_does_not_say_that_nothing_is_new() {
 async fn a_request_that_is_not_accepted_is_sent_once() {
     for (status, body) in [(400, ""), (400, "<html>"), (200, r#"{"meta":{"status":400},"data":[]}"#)] {
         let (client, asked) = client(V1, move |_, _| answer(status, &[], body));
-        let error = client.page(AUDIT, "{}", until()).await.unwrap_err();
+        let error = client.page(AUDIT, Rows::Flat, "{}", until()).await.unwrap_err();
         assert!(matches!(&error, Error::BadRequest(text) if text.starts_with(AUDIT)), "{error}");
         assert_eq!(asked.lock().unwrap().len(), 1);
     }
@@ -98,7 +98,7 @@ async fn clocks_that_are_hours_apart_are_told_and_nothing_is_read_by_them() {
     };
     for hours in [7, -7, 24 * 400] {
         let (client, asked) = client(V1, move |_, _| dated(hours));
-        let error = client.page(AUDIT, "{}", until()).await.unwrap_err().to_string();
+        let error = client.page(AUDIT, Rows::Flat, "{}", until()).await.unwrap_err().to_string();
         let expected = format!("clock and Mimecast's differ by {} hours: set this machine's clock", hours.abs());
         assert!(error.contains(&expected), "{error}");
         assert!(asked.lock().unwrap().len() > 1 && (client.now() - start()).num_hours() == 0);
@@ -136,10 +136,10 @@ async fn a_quota_that_is_used_up_is_waited_for_before_the_next_request() {
     let used_up = |reset: &str| answer(200, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", reset)], EMPTY);
     let (client, asked) = client(V1, move |_, number| used_up(if number == 0 { "4000" } else { "900000" }));
     let began = Instant::now();
-    client.page(AUDIT, "{}", until()).await.unwrap();
-    client.clone().page(AUDIT, "{}", until()).await.unwrap();
+    client.page(AUDIT, Rows::Flat, "{}", until()).await.unwrap();
+    client.clone().page(AUDIT, Rows::Flat, "{}", until()).await.unwrap();
     assert_eq!(began.elapsed(), Duration::from_secs(4));
-    let error = client.page(AUDIT, "{}", until()).await.unwrap_err();
+    let error = client.page(AUDIT, Rows::Flat, "{}", until()).await.unwrap_err();
     assert!(matches!(error, Error::RateLimited { wait, .. } if wait == Duration::from_secs(900)), "{error}");
     assert_eq!((began.elapsed(), asked.lock().unwrap().len()), (Duration::from_secs(4), 2));
 }

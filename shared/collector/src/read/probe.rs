@@ -23,8 +23,8 @@ pub(crate) async fn probe(
         let outcome = match &source.kind {
             Kind::Window(window) => rows(window, client, until).await,
             Kind::Snapshot(snapshot) => {
-                let page = client.page(snapshot.path, &snapshot.question(settings), until).await;
-                page.and_then(|page| page.envelope.rows(snapshot.rows).map(drop))
+                let page = client.page(snapshot.path, snapshot.rows, &snapshot.question(settings), until).await;
+                page.and_then(|page| page.envelope.rows().map(drop))
             }
             Kind::Stream(_) => Ok(()),
         };
@@ -56,7 +56,7 @@ async fn rows(window: &Window, client: &Client, until: Instant) -> Result<(), Er
     let body = format!(
         r#"{{"meta":{{"pagination":{{"pageSize":1}}}},"data":[{{"{from}":"{begin}","{to}":"{end}"{comma}{filter}}}]}}"#
     );
-    client.page(window.path, &body, until).await?.envelope.rows(window.rows).map(drop)
+    client.page(window.path, window.rows, &body, until).await?.envelope.rows().map(drop)
 }
 
 async fn ask(ask: &Ask, client: &Client, until: Instant) -> Result<(), Error> {

@@ -40,9 +40,9 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn poll(&mut self) -> Result<(), Error> {
-        let page =
-            self.task.client.page(self.spec.path, &self.spec.question(self.task.settings), self.task.until).await;
-        let (page, rows) = match page.and_then(|page| page.envelope.rows(self.spec.rows).map(|rows| (page, rows))) {
+        let Snapshot { path, rows, .. } = *self.spec;
+        let page = self.task.client.page(path, rows, &self.spec.question(self.task.settings), self.task.until).await;
+        let (page, rows) = match page.and_then(|page| page.envelope.rows().map(|rows| (page, rows))) {
             Err(mimecast::Error::Unreadable { raw, reason }) => {
                 // An answer that stays broken is a dead letter whole; the next poll is another.
                 self.reject(raw, reason);

@@ -48,6 +48,7 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 /// A walk over comma-separated items in brackets.
+#[derive(Clone, Copy)]
 pub(crate) struct List<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -57,6 +58,7 @@ pub(crate) struct List<'a> {
     is_item: bool,
 }
 
+#[derive(Clone, Copy)]
 enum Stage {
     Before,
     Inside,
@@ -135,7 +137,34 @@ impl<'a> List<'a> {
         }
         self.at += 1;
         self.stage = Stage::Over;
-        if !self.is_item && self.peek().is_some() { Err(self.broken("nothing more")) } else { Ok(false) }
+        if !self.is_item {
+            self.over()?;
+        }
+        Ok(false)
+    }
+
+    /// The value here, gone over by `walk`, and what came of that. Where `walk` fails, brackets alone tell where the value ends.
+    pub(crate) fn walked<E>(
+        &mut self,
+        walk: impl FnOnce(&mut Self) -> Result<(), E>,
+    ) -> (Result<&'a [u8], Broken>, Result<(), E>) {
+        self.peek();
+        let before = *self;
+        let outcome = walk(self);
+        let value = match &outcome {
+            Ok(()) => Ok(&self.bytes[before.at..self.at]),
+            Err(_) => {
+                *self = before;
+                self.value()
+            }
+        };
+        (value, outcome)
+    }
+
+    /// # Errors
+    /// Where anything but white space is left.
+    pub(crate) fn over(&mut self) -> Result<(), Broken> {
+        if self.peek().is_some() { Err(self.broken("nothing more")) } else { Ok(()) }
     }
 
     /// The value here, and moves behind it.

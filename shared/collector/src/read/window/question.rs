@@ -35,8 +35,8 @@ impl Question {
             None => json!({"pageSize": self.size}),
         };
         let body = format!(r#"{{"meta":{{"pagination":{pagination}}},"data":[{}]}}"#, self.item);
-        let Page { envelope, at } = self.client.page(self.path, &body, self.until).await?;
-        let rows = envelope.rows(self.rows)?;
+        let Page { envelope, at } = self.client.page(self.path, self.rows, &body, self.until).await?;
+        let rows = envelope.rows()?;
         Ok(Answer { rows, pages: Pages::One, total: envelope.total, next: envelope.next, at })
     }
 
