@@ -12,8 +12,11 @@ use crate::world::{Api, World, assert_same, now};
 /// A syslog receiver: reads each connection to its end and only then closes it, or never.
 pub struct Receiver {
     port: u16,
-    received: Arc<Mutex<Vec<u8>>>,
+    received: Arc<Mutex<Vec<Connection>>>,
 }
+
+/// What one of them has brought so far.
+type Connection = Arc<Mutex<Vec<u8>>>;
 
 impl Receiver {
     pub async fn start() -> Receiver {
@@ -31,11 +34,13 @@ impl Receiver {
         let all = received.clone();
         tokio::spawn(async move {
             while let Ok((mut connection, _)) = listener.accept().await {
-                let all = all.clone();
+                let brought = Connection::default();
+                all.lock().unwrap().push(brought.clone());
                 tokio::spawn(async move {
-                    let mut bytes = Vec::new();
-                    connection.read_to_end(&mut bytes).await.unwrap();
-                    all.lock().unwrap().extend(bytes);
+                    let mut buffer = vec![0; 64_000];
+                    while let Ok(count @ 1..) = connection.read(&mut buffer).await {
+                        brought.lock().unwrap().extend_from_slice(&buffer[..count]);
+                    }
                     if !closes {
                         std::future::pending::<()>().await;
                     }
@@ -52,7 +57,9 @@ impl Receiver {
     /// `<14>2026-01-31T12:00:00.123Z host table: {event}`
     pub fn lines(&self) -> BTreeMap<String, Vec<String>> {
         let mut tables: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for line in String::from_utf8(self.received.lock().unwrap().clone()).unwrap().split_terminator('\n') {
+        let received: Vec<u8> =
+            self.received.lock().unwrap().iter().flat_map(|one| one.lock().unwrap().clone()).collect();
+        for line in String::from_utf8(received).unwrap().split_terminator('\n') {
             let mut words = line.splitn(4, ' ');
             let (date, host) = (words.next().unwrap(), words.next().unwrap());
             chrono::DateTime::parse_from_rfc3339(date.strip_prefix("<14>").unwrap()).unwrap();
