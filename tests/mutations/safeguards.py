@@ -126,7 +126,7 @@ MUTATIONS = [
     ("a reset is no orderly end", TRANSPORT, "socket.take_error()?.map_or(Ok(queue), Err)", "Ok(queue)",
      SYSLOG, "an_end_that_a_reset_follows_is_no_acceptance"),
     ("an empty connection finds out whether the receiver closes", WAY_SYSLOG, "if kernel_tells() { Manner::StaysOpen }",
-     "if kernel_tells() { Manner::Unclear }", FUNCTIONS, "field_cases::sinks::a_receiver_that_never_closes_gets_each_line_once"),
+     "if kernel_tells() { Manner::Unclear }", FUNCTIONS, "field_cases::sinks::a_receiver_that_never_closes_gets_each_line_of_each_source_once"),
     ("one that closes empty connections only is found out", WAY_SYSLOG, "self.state().unclosed >= UNCLOSED,", "false,",
      SYSLOG, "a_receiver_that_closes_only_empty_connections_gets_at_most_one_batch_again"),
     ("the next address is tried soon", TRANSPORT, "sleep(later(number)).await;", "sleep(later(number) * 1000).await;",
