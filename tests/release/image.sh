@@ -33,7 +33,7 @@ chown "$user" "$work/volume"
 certificates=$(grep -c BEGIN "$work/image/etc/ssl/certs/ca-certificates.crt")
 ((certificates > 100)) || { echo "only $certificates roots of certificates"; exit 1; }
 # What an engine lays over every image. The name is looked up by the image's own glibc.
-printf '127.0.0.1 devo.test\n' >"$work/image/etc/hosts"
+printf '127.0.0.1 localhost\n' >"$work/image/etc/hosts"
 
 # In a mount namespace of its own.
 export root=$work/image volume=$work/volume folder user
@@ -54,6 +54,7 @@ export -f contained
 export work
 "$program" simulate --check -- bash -c '
     set -euo pipefail
-    export MIMECAST_DEVO_STATE_FILE='"$folder"'/mimecast-devo.db DEVO_URL=${DEVO_URL/127.0.0.1/devo.test}
+    export MIMECAST_DEVO_STATE_FILE='"$folder"'/mimecast-devo.db
+    export SIMULATED_DEVO_SECRET=${SIMULATED_DEVO_SECRET/127.0.0.1/localhost}
     contained collect --once' >"$work/log" 2>&1 || { cat "$work/log" && exit 1; }
 [[ $(stat -c '%u:%g' "$work/volume/mimecast-devo.db") == "$user" ]] || { echo 'the state file is not in the volume'; exit 1; }
