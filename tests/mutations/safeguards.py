@@ -129,7 +129,7 @@ MUTATIONS = [
      "if kernel_tells() { Manner::Unclear }", FUNCTIONS, "field_cases::sinks::a_receiver_that_never_closes_gets_each_line_of_each_source_once"),
     ("one that closes empty connections only is found out", WAY_SYSLOG, "        state.unclosed >= UNCLOSED", "        false", SYSLOG,
      "a_receiver_that_closes_only_empty_connections_gets_at_most_one_batch_again"),
-    ("the next address is tried soon", TRANSPORT, "sleep(later(number)).await;", "sleep(later(number) * 1000).await;",
+    ("the next address is tried soon", TRANSPORT, "sleep(later(number)).await;", "sleep(later(number) * 40).await;",
      DEVO, "transport::tests::a_black_hole_does_not_hide_the_next_address"),
     ("another secret may help where a host is gone", COLLECTOR_PROCESS, "Credentials | DevoRejected | DevoUnavailable |",
      "Credentials | DevoRejected |", FUNCTIONS,
