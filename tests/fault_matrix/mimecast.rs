@@ -5,9 +5,8 @@ use std::time::Duration;
 use simulator::mimecast::FaultKind::{self, *};
 use simulator::mimecast::{DatesWithToken, Doubts, LastPage, Order, Totals};
 
-use crate::others::OVER;
 use crate::row::Expect::*;
-use crate::row::{At, Calls, FOREVER, ONCE, Row, Strike, TWICE, after};
+use crate::row::{At, Calls, FOREVER, ONCE, OVER, Row, Strike, TWICE, after};
 use crate::subjects::Reach;
 
 /// The product does not look at which source it is.

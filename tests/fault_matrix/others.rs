@@ -6,15 +6,13 @@ use simulator::devo::{Fault as DevoFault, Kind};
 use simulator::mimecast::FaultKind;
 
 use crate::row::Expect::*;
-use crate::row::{At, Change, Expect, Row, Strike, after};
+use crate::row::{At, Change, Expect, OVER, Row, Strike, after};
 use crate::subjects::Reach;
 use crate::support::aws::Fault as AwsFault;
 
 const SAME: &str = "the same code for all of a kind";
 const BEHIND: &str = "behind the reader there is one API";
 const SLOW: &str = "waits for its deadline or for retries";
-/// `Retry-After` in its other form.
-pub const OVER: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
 /// Longer than any run.
 const FOR_EVER: Duration = Duration::from_secs(600);
 

@@ -31,6 +31,9 @@ pub enum Breadth {
     EachKind(&'static str),
 }
 
+/// A date that is over: `Retry-After` in its other form.
+pub const OVER: &str = "Wed, 21 Oct 2015 07:28:00 GMT";
+
 /// What is done to a world before, or while, its first run goes on.
 #[derive(Clone, Debug)]
 pub enum Strike {

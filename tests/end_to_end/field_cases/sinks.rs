@@ -8,7 +8,8 @@ use simulator::{Devo, data};
 use tokio::net::TcpListener;
 
 use super::{URL, expected, publish, state};
-use crate::ways::Receiver;
+use crate::receiver::{How, Receiver};
+use crate::ways::lines;
 use crate::world::{Api, World, assert_same, counts, now, together};
 
 /// Rows of clicks, of which these hold what some firewall takes for an attack.
@@ -63,7 +64,7 @@ async fn where_devo_refuses_all_nothing_is_a_dead_letter() {
 #[tokio::test]
 async fn a_receiver_that_never_closes_gets_each_line_of_each_source_once() {
     let mut world = World::new(Api::V2).await;
-    let receiver = Receiver::never_closing().await;
+    let receiver = Receiver::tcp(How::NeverClose).await;
     world.unset("DEVO_SECRET_ID").set("DEVO_URL", &receiver.url());
     let all = [data::lively(&world.mimecast, 1, now(), 1), world.fill_on_request(1, TimeDelta::hours(20), 20)];
     let mut expected = together(all);
@@ -78,7 +79,7 @@ async fn a_receiver_that_never_closes_gets_each_line_of_each_source_once() {
     // Of this one there is no old and new: each run sends what there is.
     let summary = expected.get_mut(data::SUMMARY_TABLE).unwrap();
     summary.extend(summary.clone());
-    assert_same(&receiver.lines(), &expected);
+    assert_same(&lines(&mut world, &receiver).await, &expected);
 }
 
 // B16
