@@ -219,7 +219,8 @@ impl<'a> Replay<'a> {
         let (mut bad, mut taken) = (Vec::new(), false);
         for (index, name) in files {
             let link = matches!(feed.ask, Ask::Links { .. }).then(|| name_hash(&name));
-            let opened = archive.extract(index).and_then(|file| of_feed.open(&name, link, file, &self.seen));
+            let opened =
+                archive.extract(index, Vec::new()).and_then(|file| of_feed.open(&name, link, file, &self.seen));
             let mut file = match opened {
                 Ok(Opened::File(file)) => file,
                 Ok(Opened::Known | Opened::Empty) => {

@@ -1,6 +1,6 @@
 //! An answer as it came: its body read to the end, a page in memory and a file into a temporary one.
 
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
@@ -16,6 +16,8 @@ use crate::refusal::Failed;
 const IN_MEMORY: usize = 8 << 20;
 /// A file above this size is no JSON answer in a file's place.
 const LARGEST_COMPLAINT: u64 = 1 << 20;
+/// So many first bytes of a larger one tell whether it is markup.
+const HEAD: u64 = 64 << 10;
 /// Largest JSON answer (a page or a listing) that is read at all.
 const LARGEST_PAGE: usize = 64 << 20;
 /// Largest file that is read at all, as transferred.
@@ -60,31 +62,43 @@ impl Received {
 }
 
 impl Body {
-    /// Reads the body to its end.
-    pub async fn read(mut response: Response, file: bool) -> Result<Self, Failed> {
+    /// Reads the body of a page to its end.
+    pub async fn page(mut response: Response) -> Result<Self, Failed> {
         let mut page = BytesMut::new();
-        let mut spooled = SpooledTempFile::new(IN_MEMORY);
+        while let Some(chunk) = response.chunk().await.map_err(transport)? {
+            page.extend_from_slice(&chunk);
+            if page.len() > LARGEST_PAGE {
+                return Err(too_long(page.len() as u64, "; lower PAGE_SIZE"));
+            }
+        }
+        Ok(Self::Page(without_mark(page.freeze())))
+    }
+
+    /// Reads the body of a file to its end.
+    pub async fn file(mut response: Response) -> Result<Self, Failed> {
+        let mut file = SpooledTempFile::new(IN_MEMORY);
+        // Room for all of it at once; what is told may be a lie.
+        let told = response.content_length().filter(|length| *length <= IN_MEMORY as u64);
+        file.set_len(told.unwrap_or_default()).map_err(spool)?;
         let mut length = 0;
         while let Some(chunk) = response.chunk().await.map_err(transport)? {
             length += chunk.len() as u64;
-            if file {
-                spooled.write_all(&chunk).map_err(spool)?;
+            if length > LARGEST_FILE {
+                return Err(too_long(length, ""));
             }
-            if !file || length <= LARGEST_COMPLAINT {
-                page.extend_from_slice(&chunk);
-            }
-            if length > LARGEST_FILE || page.len() > LARGEST_PAGE {
-                let advice = if file { "" } else { "; lower PAGE_SIZE" };
-                return Err(Failed::lasting(Error::Protocol(format!("an answer of more than {length} bytes{advice}"))));
-            }
+            file.write_all(&chunk).map_err(spool)?;
         }
-        spooled.rewind().map_err(spool)?;
-        let page = without_mark(page.freeze());
-        if !file {
-            return Ok(Self::Page(page));
-        }
-        let is_markup = is_markup(&page);
-        Ok(Self::File { file: spooled, small: (length <= LARGEST_COMPLAINT).then_some(page), is_markup })
+        file.set_len(length).map_err(spool)?;
+        file.rewind().map_err(spool)?;
+        let mut head = Vec::new();
+        (&mut file)
+            .take(if length <= LARGEST_COMPLAINT { length } else { HEAD })
+            .read_to_end(&mut head)
+            .map_err(spool)?;
+        file.rewind().map_err(spool)?;
+        let head = without_mark(head.into());
+        let is_markup = is_markup(&head);
+        Ok(Self::File { file, small: (length <= LARGEST_COMPLAINT).then_some(head), is_markup })
     }
 
     /// What may be JSON that complains.
@@ -118,6 +132,10 @@ pub(crate) fn transport(error: reqwest::Error) -> Failed {
 /// Too many open files, of this process or of the machine, or no memory: nobody else's trouble.
 fn is_local(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == std::io::ErrorKind::OutOfMemory
+}
+
+fn too_long(length: u64, advice: &str) -> Failed {
+    Failed::lasting(Error::Protocol(format!("an answer of more than {length} bytes{advice}")))
 }
 
 fn spool(error: std::io::Error) -> Failed {

@@ -5,9 +5,9 @@
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 
-use flate2::read::MultiGzDecoder;
+use flate2::{bufread, read};
 use memchr::memmem::Finder;
-use tempfile::SpooledTempFile;
+use tempfile::{SpooledData, SpooledTempFile};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
@@ -31,7 +31,7 @@ pub struct Archive {
 
 enum Body {
     Zip(ZipArchive<SpooledTempFile>),
-    Gzip(SpooledTempFile),
+    Gzip(SpooledData),
     Plain(SpooledTempFile),
 }
 
@@ -82,7 +82,7 @@ impl Archive {
         }
         let name = last_component(name);
         let files = vec![File { name, entry: 0 }];
-        let body = if magic.starts_with(b"\x1f\x8b") { Body::Gzip(body) } else { Body::Plain(body) };
+        let body = if magic.starts_with(b"\x1f\x8b") { Body::Gzip(body.into_inner()) } else { Body::Plain(body) };
         Ok(Self { body, files })
     }
 
@@ -105,9 +105,10 @@ impl Archive {
         let file = self.files.get(index).ok_or_else(|| ReadError::Broken(format!("no file number {index}")))?;
         let content: Box<dyn Read + '_> = match &mut self.body {
             Body::Zip(zip) => Box::new(zip.by_index(file.entry)?),
-            Body::Gzip(body) => {
+            Body::Gzip(SpooledData::InMemory(body)) => Box::new(bufread::MultiGzDecoder::new(&body.get_ref()[..])),
+            Body::Gzip(SpooledData::OnDisk(body)) => {
                 body.rewind()?;
-                Box::new(MultiGzDecoder::new(body))
+                Box::new(read::MultiGzDecoder::new(body))
             }
             Body::Plain(body) => {
                 body.rewind()?;
@@ -117,13 +118,20 @@ impl Archive {
         Ok(Box::new(Capped { content, cap: MAX_FILE, left: MAX_FILE }))
     }
 
-    /// The content of a file, inflated and checked to its end: nothing of a damaged file gets out.
+    /// The content of a file, inflated and checked to its end: nothing of a damaged file gets out. `held` is memory to use: that of
+    /// the file before, or none. To have new memory mapped, page by page, costs half as much as inflating into it.
     ///
     /// # Errors
     /// As [`Archive::read`]; `Local`, where the temporary directory does not take it.
-    pub fn extract(&mut self, index: usize) -> Result<Content, ReadError> {
+    pub fn extract(&mut self, index: usize, mut held: Vec<u8>) -> Result<Content, ReadError> {
         // With a byte to spare, into which the end is read.
-        let mut held = vec![0; self.expected(index)?.min(IN_MEMORY) + 1];
+        let room = self.expected(index)?.min(IN_MEMORY) + 1;
+        // One that has served a file on disk may be larger than any file in memory needs.
+        if (room..=2 * IN_MEMORY).contains(&held.capacity()) {
+            held.resize(room, 0);
+        } else {
+            held = vec![0; room];
+        }
         let (mut length, mut disk) = (0, None);
         let mut content = self.read(index)?;
         loop {
@@ -154,13 +162,12 @@ impl Archive {
         let Some(file) = self.files.get(index) else { return Ok(0) };
         let size = match &mut self.body {
             Body::Zip(zip) => zip.by_index_data(file.entry)?.size(),
-            Body::Gzip(body) => {
-                // Its last four bytes say the length of its last member.
-                let mut size = [0; 4];
-                let end = body.seek(SeekFrom::End(0))?;
-                body.seek(SeekFrom::Start(end.saturating_sub(4)))?;
-                body.take(4).read_exact(&mut size).map_or(0, |()| u32::from_le_bytes(size).into())
+            // Its last four bytes say the length of its last member.
+            Body::Gzip(SpooledData::InMemory(body)) => {
+                body.get_ref().last_chunk().map_or(0, |size| u32::from_le_bytes(*size).into())
             }
+            // Too large to be held.
+            Body::Gzip(SpooledData::OnDisk(_)) => IN_MEMORY as u64,
             Body::Plain(body) => body.seek(SeekFrom::End(0))?,
         };
         Ok(usize::try_from(size).unwrap_or(usize::MAX))

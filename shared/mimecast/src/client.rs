@@ -244,7 +244,8 @@ impl Client {
         let (status, at) = (response.status(), self.now());
         tracing::debug!(origin, status = status.as_u16(), "mimecast answered");
         let headers = response.headers().clone();
-        let body = Body::read(response, file).await.map_err(|e| e.at(origin))?;
+        let body = if file { Body::file(response).await } else { Body::page(response).await };
+        let body = body.map_err(|e| e.at(origin))?;
         let top = body.json().filter(|_| !link).map(|body| Top::read(body, rows)).unwrap_or_default();
         refusal::check(status, &headers, top.complaint(), link, at).map_err(|e| e.at(origin))?;
         if matches!(body, Body::File { is_markup: true, .. }) {

@@ -27,7 +27,7 @@ pub fn archive(data: &[u8]) {
     for index in (0..count).take(16) {
         let first = content(&mut archive, index);
         assert_eq!(content(&mut archive, index), first, "another content the second time");
-        let extracted = archive.extract(index).map(|mut file| {
+        let extracted = archive.extract(index, data.to_vec()).map(|mut file| {
             let mut content = Vec::new();
             file.read_to_end(&mut content).unwrap();
             content

@@ -146,7 +146,7 @@ fn split(data: &[u8], format: Format) -> Vec<Piece> {
 
 fn all<R: Read>(mut pieces: Pieces<R>) -> Vec<Piece> {
     let mut found = Vec::new();
-    while let Some(piece) = pieces.next().unwrap() {
+    while let Some((piece, [])) = pieces.next().unwrap() {
         found.push(piece);
     }
     found

@@ -27,9 +27,9 @@ const LARGEST_LETTER: u64 = 32 << 20;
 const UNKNOWN_FORMAT: &str = "unknown file format";
 /// So many tables are remembered: what has more types has none.
 const TABLES: usize = 100;
-/// The members of an event that are looked at.
+/// The members of an event that are looked at: its type by either name, and its time.
+const LOOKED_AT: [&str; 3] = [KIND[0], KIND[1], "timestamp"];
 const KIND: [&str; 2] = ["type", "eventType"];
-const TIME: &str = "timestamp";
 
 /// A feed of a source, with what its files need to become events.
 pub(crate) struct FeedFiles<'a> {
@@ -53,7 +53,7 @@ pub(crate) struct File {
     pub mark: u128,
     /// How many of its pieces have been read.
     pub place: u64,
-    pieces: Pieces<Box<dyn Read + Send>>,
+    pieces: Pieces<Box<dyn Read + Send>, 3>,
 }
 
 /// What a file is.
@@ -95,7 +95,7 @@ impl<'a> FeedFiles<'a> {
             None => name_hash(name),
         };
         let (head, rest) = file.into_parts();
-        let pieces = Pieces::after(head, rest, format);
+        let pieces = Pieces::after(head, rest, format, LOOKED_AT);
         Ok(Opened::File(Box::new(File { name: name.to_owned(), mark, place: 0, pieces })))
     }
 
@@ -119,7 +119,7 @@ impl<'a> FeedFiles<'a> {
         let Some(format) = format else { return Ok((!blank).then_some(UNKNOWN_FORMAT)) };
         let mut pieces = Pieces::new(BufReader::new(&mut *file), format);
         let (mut events, mut bad) = (false, false);
-        while let Some(piece) = pieces.next()? {
+        while let Some((piece, [])) = pieces.next()? {
             events |= matches!(piece, Piece::Event(_));
             bad |= matches!(piece, Piece::Bad { .. });
         }
@@ -138,7 +138,7 @@ impl<'a> FeedFiles<'a> {
         let by_file = self.spec.identity == Identity::File;
         let mut left_out = false;
         while portion.events.len() + portion.rejected.len() < PORTION_LINES && bytes < PORTION_BYTES {
-            let Some((piece, [kind, other_kind, time])) = file.pieces.next_with([KIND[0], KIND[1], TIME])? else {
+            let Some((piece, [kind, other_kind, time])) = file.pieces.next()? else {
                 break;
             };
             file.place += 1;
@@ -270,6 +270,11 @@ impl File {
         Ok(())
     }
 
+    /// Memory that is no longer needed, for [`Archive::extract`].
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.pieces.into_buffer()
+    }
+
     /// Without it a row of a CSV file cannot be read.
     fn header(&self) -> Option<Bytes> {
         self.pieces.header().cloned()
@@ -284,10 +289,11 @@ pub(crate) fn origin(feed: &Feed, name: &str) -> String {
     format!("{path} {} {name}", feed.name).trim_end().to_owned()
 }
 
-/// The file behind a link, and whether checksums cover it: one, or nobody knows what the others are.
-pub(crate) fn only(mut archive: Archive) -> Result<(Content, bool), ReadError> {
+/// The file behind a link, and whether checksums cover it: one, or nobody knows what the others are. `held` as for
+/// [`Archive::extract`].
+pub(crate) fn only(mut archive: Archive, held: Vec<u8>) -> Result<(Content, bool), ReadError> {
     match archive.files().len() {
-        1 => Ok((archive.extract(0)?, archive.is_checked())),
+        1 => Ok((archive.extract(0, held)?, archive.is_checked())),
         count => Err(ReadError::Broken(format!("{count} files in place of one"))),
     }
 }
@@ -298,7 +304,7 @@ fn identity(name: &str, format: Format, file: &mut Content) -> Result<u128, Read
     let mut hash = Xxh3::new();
     hash.update(name.as_bytes());
     let mut pieces = Pieces::new(BufReader::new(&mut *file), format);
-    while let Some(piece) = pieces.next()? {
+    while let Some((piece, [])) = pieces.next()? {
         let (Piece::Event(bytes) | Piece::Bad { raw: bytes, .. }) = piece;
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(&bytes);

@@ -71,7 +71,7 @@ pub(super) async fn read(task: &Task<'_>, spec: &Stream, state: &State, outbox: 
 /// Reads the feeds side by side. One's trouble is not another's: the first error is returned when all have ended, unless it is
 /// one that all would meet.
 async fn all(task: &Task<'_>, spec: &Stream, feeds: &[Feed], state: &State, outbox: &Outbox) -> Result<(), Error> {
-    let shared = Shared { seen: Mutex::new(None), downloads: Arc::new(Semaphore::new(DOWNLOADS)) };
+    let shared = Shared { desk: Mutex::new(None), downloads: Arc::new(Semaphore::new(DOWNLOADS)) };
     let read = |feed| {
         let mut reader = Reader::new(task, spec, feed, state, outbox, &shared);
         async move { (feed, reader.read().await) }
@@ -95,9 +95,18 @@ async fn all(task: &Task<'_>, spec: &Stream, feeds: &[Feed], state: &State, outb
 
 /// What the feeds of a run share.
 struct Shared {
-    /// Asked for when the first file appears.
-    seen: Mutex<Option<Seen>>,
+    /// Set up when the first file appears.
+    desk: Mutex<Option<Desk>>,
     downloads: Arc<Semaphore>,
+}
+
+/// What it takes to read a file. There is one, as an inflated file takes memory.
+#[derive(Default)]
+struct Desk {
+    /// The marks of what has been delivered.
+    seen: Seen,
+    /// The memory of the file before.
+    held: Vec<u8>,
 }
 
 /// Reads one feed.
@@ -224,7 +233,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Delivers a file from where it was left.
-    async fn deliver(&mut self, opened: Opened, name: &str, mark: Option<u128>, seen: &mut Seen) -> Result<u64, Error> {
+    async fn deliver(&mut self, opened: Opened, name: &str, mark: Option<u128>, desk: &mut Desk) -> Result<u64, Error> {
         let by_file = self.files.spec.identity == Identity::File;
         let mut portion = Portion { stamp: stamp(self.now()), ..Portion::default() };
         let (mut pieces, mut done) = (0, mark);
@@ -238,8 +247,8 @@ impl<'a> Reader<'a> {
                     let read = self.position.places.get(&place).copied().unwrap_or_default();
                     file.go_on_from(read).map_err(local)?;
                 }
-                seen.begin();
-                while let Some(portion) = self.files.portion(&mut file, seen).map_err(local)? {
+                desk.seen.begin();
+                while let Some(portion) = self.files.portion(&mut file, &mut desk.seen).map_err(local)? {
                     if by_file {
                         self.position.places.insert(place.clone(), file.place);
                     }
@@ -247,10 +256,11 @@ impl<'a> Reader<'a> {
                 }
                 self.position.places.remove(&place);
                 (pieces, done) = (file.place, Some(file.mark));
+                desk.held = file.into_buffer();
             }
         }
         if let Some(mark) = done.filter(|_| by_file) {
-            portion.marks.push(seen.identity(mark).mark);
+            portion.marks.push(desk.seen.identity(mark).mark);
         }
         self.position.gave = Some(self.now());
         self.take(portion).await;
@@ -263,16 +273,16 @@ impl<'a> Reader<'a> {
         self.outbox.note(|state| _ = state.streams.insert(feed, position)).await;
     }
 
-    /// The marks of what has been delivered. Who holds them reads its file: one at a time, as an inflated file takes memory.
-    async fn seen(&self) -> Result<MappedMutexGuard<'a, Seen>, Error> {
-        let mut seen = self.shared.seen.lock().await;
-        if seen.is_none() {
+    /// Who holds it reads its file.
+    async fn desk(&self) -> Result<MappedMutexGuard<'a, Desk>, Error> {
+        let mut desk = self.shared.desk.lock().await;
+        if desk.is_none() {
             let task = self.files.task;
             // Nothing that was published before this can be asked for again.
             let from = task.client.now() - self.files.spec.keeps - A_DAY;
-            *seen = Some(task.seen(&stamp(from)).await?);
+            *desk = Some(Desk { seen: task.seen(&stamp(from)).await?, held: Vec::new() });
         }
-        Ok(MutexGuard::map(seen, |seen| seen.get_or_insert_default()))
+        Ok(MutexGuard::map(desk, |desk| desk.get_or_insert_default()))
     }
 
     async fn take(&self, portion: Portion) {

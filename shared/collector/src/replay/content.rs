@@ -291,8 +291,8 @@ fn single(bytes: &[u8], format: Format) -> Result<Bytes, String> {
     let mut pieces = Pieces::new(bytes, format);
     let mut next = || pieces.next().map_err(|error| error.to_string());
     match (next()?, next()?) {
-        (Some(Piece::Event(event)), None) => Ok(event),
-        (Some(Piece::Bad { reason, .. }), _) | (_, Some(Piece::Bad { reason, .. })) => Err(reason),
+        (Some((Piece::Event(event), [])), None) => Ok(event),
+        (Some((Piece::Bad { reason, .. }, [])), _) | (_, Some((Piece::Bad { reason, .. }, []))) => Err(reason),
         _ => Err("not one event".to_owned()),
     }
 }

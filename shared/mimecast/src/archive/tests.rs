@@ -6,7 +6,12 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 use super::*;
 
 fn open(body: &[u8], name: &str) -> Result<Archive, ReadError> {
-    let mut spooled = SpooledTempFile::new(64);
+    open_from(64, body, name)
+}
+
+/// With a body of which so many bytes may be in memory.
+fn open_from(in_memory: usize, body: &[u8], name: &str) -> Result<Archive, ReadError> {
+    let mut spooled = SpooledTempFile::new(in_memory);
     spooled.write_all(body).unwrap();
     Archive::open(spooled, name)
 }
@@ -231,18 +236,21 @@ fn a_damaged_file_is_broken_and_never_this_machines_trouble() {
     for whole in [packed, zipped] {
         for at in 4..whole.len() {
             for spoilt in [[&whole[..at], &[!whole[at]], &whole[at + 1..]].concat(), whole[..at].to_vec()] {
-                let failed = open(&spoilt, "x").and_then(|mut archive| match archive.files().len() {
-                    0 => Ok(0),
-                    _ => archive.extract(0)?.seek(SeekFrom::End(0)).map_err(ReadError::from),
-                });
-                assert!(!matches!(failed, Err(ReadError::Local(_))), "{at}: {failed:?}");
+                for in_memory in [0, usize::MAX] {
+                    let failed =
+                        open_from(in_memory, &spoilt, "x").and_then(|mut archive| match archive.files().len() {
+                            0 => Ok(0),
+                            _ => archive.extract(0, Vec::new())?.seek(SeekFrom::End(0)).map_err(ReadError::from),
+                        });
+                    assert!(!matches!(failed, Err(ReadError::Local(_))), "{at}: {failed:?}");
+                }
             }
         }
     }
 }
 
-/// Every way in which the same bytes may come, by how many gzip members or by zip, gives them; from memory up to its bound, and
-/// whatever a gzip's last member says of its length.
+/// Every way in which the same bytes may come, by how many gzip members or by zip, from memory or disk, gives them; in memory up to
+/// its bound, whatever a gzip's last member says of its length and whatever lay in that memory before.
 #[test]
 fn the_same_bytes_come_out_of_every_path() {
     let text: Vec<u8> = b"{\"a\":12345678901234567890}\n".iter().copied().cycle().take(IN_MEMORY + 1).collect();
@@ -260,15 +268,18 @@ fn the_same_bytes_come_out_of_every_path() {
             ("zip, stored", zip(&[("a.json", text, CompressionMethod::Stored)])),
         ];
         for (path, body) in paths {
-            let mut content = open(&body, "x").unwrap().extract(0).unwrap();
-            assert_eq!(matches!(content, Content::Memory(_)), length <= IN_MEMORY, "{path}, {length}");
-            let mut read = Vec::new();
-            content.read_to_end(&mut read).unwrap();
-            assert!(read == text, "{path}, {length}: as a reader");
-            content.rewind().unwrap();
-            let (mut read, mut rest) = content.into_parts();
-            rest.read_to_end(&mut read).unwrap();
-            assert!(read == text, "{path}, {length}: in parts");
+            for (in_memory, held) in [(0, Vec::new()), (usize::MAX, vec![b'x'; 8_000])] {
+                let case = format!("{path}, {length}, a body with {in_memory} bytes in memory");
+                let mut content = open_from(in_memory, &body, "x").unwrap().extract(0, held).unwrap();
+                assert_eq!(matches!(content, Content::Memory(_)), length <= IN_MEMORY, "{case}");
+                let mut read = Vec::new();
+                content.read_to_end(&mut read).unwrap();
+                assert!(read == text, "{case}: as a reader");
+                content.rewind().unwrap();
+                let (mut read, mut rest) = content.into_parts();
+                rest.read_to_end(&mut read).unwrap();
+                assert!(read == text, "{case}: in parts");
+            }
         }
     }
 }

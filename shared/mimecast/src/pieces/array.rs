@@ -57,15 +57,14 @@ impl Array {
 
     /// Whether the array begins in these first bytes of a document.
     pub(super) fn finds(mut self, head: &[u8]) -> bool {
-        self.next(&mut Input::new(head), []).is_ok() && self.found
+        self.next(&mut Input::after(Vec::new(), head, [])).is_ok() && self.found
     }
 
     pub(super) fn next<R: Read, const N: usize>(
         &mut self,
-        input: &mut Input<R>,
-        keys: [&str; N],
+        input: &mut Input<R, N>,
     ) -> io::Result<Option<(Piece, Found<N>)>> {
-        match self.step(input, keys) {
+        match self.step(input) {
             Ok(piece) => Ok(piece),
             Err(Stop::Io(error)) => Err(error),
             Err(Stop::Broken(expected)) => {
@@ -74,16 +73,12 @@ impl Array {
                 let at = input.offset() + self.at as u64;
                 let reason = format!("{fault}: {expected} expected at byte {at} of the file");
                 self.stage = Stage::Broken { reason, first: true };
-                self.next(input, keys)
+                self.next(input)
             }
         }
     }
 
-    fn step<R: Read, const N: usize>(
-        &mut self,
-        input: &mut Input<R>,
-        keys: [&str; N],
-    ) -> Result<Option<(Piece, Found<N>)>, Stop> {
+    fn step<R: Read, const N: usize>(&mut self, input: &mut Input<R, N>) -> Result<Option<(Piece, Found<N>)>, Stop> {
         loop {
             match &mut self.stage {
                 Stage::Start => match self.peek(input)? {
@@ -129,7 +124,7 @@ impl Array {
                         self.stage = Stage::Long;
                         return Ok(Some(self.part(input)));
                     }
-                    let event = input.event(self.at, keys);
+                    let event = input.event(self.at);
                     let piece = Piece::of(event, || input.copy(self.at));
                     self.consume(input);
                     return Ok(Some(piece));
@@ -156,7 +151,7 @@ impl Array {
     }
 
     /// Passes over a member, or into the array.
-    fn member<R: Read>(&mut self, input: &mut Input<R>) -> Result<(), Stop> {
+    fn member<R: Read, const N: usize>(&mut self, input: &mut Input<R, N>) -> Result<(), Stop> {
         if self.peek(input)? != Some(b'"') {
             return Err(Stop::Broken("a key"));
         }
@@ -184,7 +179,7 @@ impl Array {
         Ok(())
     }
 
-    fn start_of_value<R: Read>(&mut self, input: &mut Input<R>) -> Result<u8, Stop> {
+    fn start_of_value<R: Read, const N: usize>(&mut self, input: &mut Input<R, N>) -> Result<u8, Stop> {
         match self.peek(input)? {
             None | Some(b',' | b']' | b'}') => Err(Stop::Broken("a value")),
             Some(byte) => Ok(byte),
@@ -192,7 +187,7 @@ impl Array {
     }
 
     /// Moves `at` past the value that begins or goes on there; false: the window is full before its end.
-    fn value<R: Read>(&mut self, input: &mut Input<R>) -> Result<bool, Stop> {
+    fn value<R: Read, const N: usize>(&mut self, input: &mut Input<R, N>) -> Result<bool, Stop> {
         loop {
             let window = input.window();
             if let Some(end) = self.scan.end(window, self.at) {
@@ -211,7 +206,7 @@ impl Array {
     }
 
     /// The next byte that is not white space, and moves there.
-    fn peek<R: Read>(&mut self, input: &mut Input<R>) -> Result<Option<u8>, Stop> {
+    fn peek<R: Read, const N: usize>(&mut self, input: &mut Input<R, N>) -> Result<Option<u8>, Stop> {
         loop {
             let ahead = &input.window()[self.at..];
             let next = ahead.iter().position(|&byte| !json::is_space(byte));
@@ -232,11 +227,11 @@ impl Array {
         }
     }
 
-    fn consume<R: Read>(&mut self, input: &mut Input<R>) {
+    fn consume<R: Read, const N: usize>(&mut self, input: &mut Input<R, N>) {
         input.consume(std::mem::take(&mut self.at));
     }
 
-    fn part<R: Read, const N: usize>(&mut self, input: &mut Input<R>) -> (Piece, Found<N>) {
+    fn part<R: Read, const N: usize>(&mut self, input: &mut Input<R, N>) -> (Piece, Found<N>) {
         let raw = input.take(std::mem::take(&mut self.at));
         Piece::bad(raw, format!("part of an event longer than {} bytes", input.cap))
     }

@@ -12,11 +12,11 @@ pub(super) const BOM: &[u8] = b"\xef\xbb\xbf";
 /// Events that are copied out lie together in blocks of this size: none is allocated alone, and none keeps much else in memory.
 const BLOCK: usize = 64 << 10;
 
-pub(super) struct Input<R> {
+pub(super) struct Input<R, const N: usize> {
     reader: R,
     buffer: Vec<u8>,
     block: BytesMut,
-    layout: Layout,
+    layout: Layout<N>,
     start: usize,
     end: usize,
     offset: u64,
@@ -27,16 +27,20 @@ pub(super) struct Input<R> {
     pub(super) cap: usize,
 }
 
-impl<R: Read> Input<R> {
-    pub(super) fn new(reader: R) -> Self {
-        Self::after(Vec::new(), reader)
-    }
-
-    /// Where these first bytes have been read already.
-    pub(super) fn after(buffer: Vec<u8>, reader: R) -> Self {
-        let (block, layout, end) = (BytesMut::new(), Layout::default(), buffer.len());
+impl<R: Read, const N: usize> Input<R, N> {
+    /// Where these first bytes have been read already. `keys` are the members of an event that are wanted.
+    pub(super) fn after(buffer: Vec<u8>, reader: R, keys: [&'static str; N]) -> Self {
+        let (block, layout, end) = (BytesMut::new(), Layout::new(keys), buffer.len());
         let (chunk, cap) = (256 << 10, MAX_EVENT);
         Self { reader, buffer, block, layout, start: 0, end, offset: 0, opened: false, chunk, cap }
+    }
+
+    pub(super) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
+    }
+
+    pub(super) fn keys(&self) -> [&'static str; N] {
+        self.layout.wanted()
     }
 
     /// What has been read and not consumed, up to the cap: a piece must end in it.
@@ -61,12 +65,12 @@ impl<R: Read> Input<R> {
         self.offset += count as u64;
     }
 
-    /// The event in the first `count` bytes of the window as a compact line, and where in it these members are. A copy: a slice would
-    /// keep the whole buffer alive.
-    pub(super) fn event<const N: usize>(&mut self, count: usize, keys: [&str; N]) -> Result<(Bytes, Found<N>), String> {
+    /// The event in the first `count` bytes of the window as a compact line, and where in it the wanted members are. A copy: a slice
+    /// would keep the whole buffer alive.
+    pub(super) fn event(&mut self, count: usize) -> Result<(Bytes, Found<N>), String> {
         let event = &self.buffer[self.start..self.start + count];
-        let Some(values) = json::plain_like(event, keys, &mut self.layout) else {
-            return json::compact_with(&Bytes::copy_from_slice(event), keys);
+        let Some(values) = json::plain_like(event, &mut self.layout) else {
+            return json::compact_with(&Bytes::copy_from_slice(event), self.keys());
         };
         let found = json::places(event, values);
         if self.block.capacity() < event.len() {

@@ -36,13 +36,12 @@ impl Lines {
 
     pub(super) fn next<R: Read, const N: usize>(
         &mut self,
-        input: &mut Input<R>,
-        keys: [&str; N],
+        input: &mut Input<R, N>,
     ) -> io::Result<Option<(Piece, Found<N>)>> {
         loop {
             let ended = self.line_end(input)?;
             if ended == Some(LineEnd::Byte)
-                && let Some((end, (event, found))) = self.row_of_lines(input, keys)?
+                && let Some((end, (event, found))) = self.row_of_lines(input)?
             {
                 input.consume(end);
                 self.at = 0;
@@ -55,11 +54,11 @@ impl Lines {
             let piece = if was_long || self.long {
                 let reason = format!("part of a line longer than {} bytes", input.cap);
                 (length > 0).then(|| Piece::bad(input.copy(length), reason))
-            } else if json::trim(line).is_empty() {
+            } else if line.iter().all(|&byte| json::is_space(byte)) {
                 None
             } else {
                 let length = line.strip_suffix(b"\r").unwrap_or(line).len();
-                let event = self.row.event(input, length, keys).transpose();
+                let event = self.row.event(input, length).transpose();
                 self.broke_off = matches!(event, Some(Err(_))) && ended == Some(LineEnd::File);
                 event.map(|event| Piece::of(event, || input.copy(length)))
             };
@@ -79,8 +78,7 @@ impl Lines {
     /// agree with the header; else the line is judged alone, and so are those after it.
     fn row_of_lines<R: Read, const N: usize>(
         &mut self,
-        input: &mut Input<R>,
-        keys: [&str; N],
+        input: &mut Input<R, N>,
     ) -> io::Result<Option<(usize, (Bytes, Found<N>))>> {
         let (Row::Csv { header: Some(header) }, false) = (&self.row, self.long) else { return Ok(None) };
         if row_end(&input.window()[..self.at]) != RowEnd::Open {
@@ -95,11 +93,14 @@ impl Lines {
             RowEnd::At(end) if over || end < window.len() => end,
             _ => return Ok(None),
         };
-        Ok(fields(&window[..end]).and_then(|fields| csv(&header.keys, &fields, keys)).ok().map(|event| (end, event)))
+        Ok(fields(&window[..end])
+            .and_then(|fields| csv(&header.keys, &fields, input.keys()))
+            .ok()
+            .map(|event| (end, event)))
     }
 
     /// Moves `at` to the end of the line; `None`: the window is full before it.
-    fn line_end<R: Read>(&mut self, input: &mut Input<R>) -> io::Result<Option<LineEnd>> {
+    fn line_end<R: Read, const N: usize>(&mut self, input: &mut Input<R, N>) -> io::Result<Option<LineEnd>> {
         loop {
             let ahead = &input.window()[self.at..];
             let end = match self.row {
@@ -143,15 +144,14 @@ impl Row {
     /// The line of this length as an event, and where in it these members are; `None` where it is the header.
     fn event<R: Read, const N: usize>(
         &mut self,
-        input: &mut Input<R>,
+        input: &mut Input<R, N>,
         length: usize,
-        keys: [&str; N],
     ) -> Result<Option<(Bytes, Found<N>)>, String> {
         let line = &input.window()[..length];
         match self {
-            Self::Json => input.event(length, keys).map(Some),
-            Self::KeyValue => key_value(utf8(line)?, keys).map(Some),
-            Self::Csv { header: Some(header) } => csv(&header.keys, &fields(line)?, keys).map(Some),
+            Self::Json => input.event(length).map(Some),
+            Self::KeyValue => key_value(utf8(line)?, input.keys()).map(Some),
+            Self::Csv { header: Some(header) } => csv(&header.keys, &fields(line)?, input.keys()).map(Some),
             Self::Csv { header } => {
                 let header = header.insert(Header { line: Bytes::copy_from_slice(line), keys: Vec::new() });
                 header.keys.extend(fields(line)?.iter().map(str::to_owned));

@@ -92,9 +92,9 @@ impl Format {
     }
 }
 
-/// The pieces of a file, in its order.
-pub struct Pieces<R: Read> {
-    input: Input<R>,
+/// The pieces of a file, in its order, and where in its events the values of `N` members are.
+pub struct Pieces<R: Read, const N: usize = 0> {
+    input: Input<R, N>,
     splitter: Splitter,
     /// Set for good by the end or the first error.
     over: Option<Result<(), ReadError>>,
@@ -108,42 +108,37 @@ enum Splitter {
 impl<R: Read> Pieces<R> {
     /// Reads nothing yet.
     pub fn new(reader: R, format: Format) -> Self {
-        Self::after(Vec::new(), reader, format)
+        Self::after(Vec::new(), reader, format, [])
     }
+}
 
-    /// Where these first bytes of the file have been read already: they are not copied once more.
-    pub fn after(head: Vec<u8>, reader: R, format: Format) -> Self {
+impl<R: Read, const N: usize> Pieces<R, N> {
+    /// Where these first bytes of the file have been read already: they are not copied once more. `keys` are the top-level members
+    /// whose values are wanted: they are passed on the way anyhow.
+    pub fn after(head: Vec<u8>, reader: R, format: Format, keys: [&'static str; N]) -> Self {
         let splitter = match format {
             Format::Ndjson => Splitter::Lines(Lines::new(Row::Json)),
             Format::KeyValue => Splitter::Lines(Lines::new(Row::KeyValue)),
             Format::Csv => Splitter::Lines(Lines::new(Row::Csv { header: None })),
             Format::JsonArray(key) => Splitter::Array(Array::new(key)),
         };
-        Self { input: Input::after(head, reader), splitter, over: None }
+        Self { input: Input::after(head, reader, keys), splitter, over: None }
     }
 
-    /// The next piece; `None` at the end.
+    /// The next piece, and where in an event the wanted values are; `None` at the end.
     ///
     /// # Errors
     /// The reader's own, after all pieces before it: `Broken` (a truncated gzip, a wrong checksum) or `Local`. Stays so.
     #[allow(clippy::should_implement_trait, reason = "an end and an error both end it for good")]
-    pub fn next(&mut self) -> Result<Option<Piece>, ReadError> {
-        Ok(self.next_with([])?.map(|(piece, [])| piece))
-    }
-
-    /// The next piece, and where in an event the values of these members are: they are passed on the way anyhow.
-    ///
-    /// # Errors
-    /// As [`Pieces::next`].
-    pub fn next_with<const N: usize>(&mut self, keys: [&str; N]) -> Result<Option<(Piece, Found<N>)>, ReadError> {
+    pub fn next(&mut self) -> Result<Option<(Piece, Found<N>)>, ReadError> {
         match &self.over {
             None => {}
             Some(Ok(())) => return Ok(None),
             Some(Err(error)) => return Err(error.again()),
         }
         let piece = match &mut self.splitter {
-            Splitter::Lines(lines) => lines.next(&mut self.input, keys),
-            Splitter::Array(array) => array.next(&mut self.input, keys),
+            Splitter::Lines(lines) => lines.next(&mut self.input),
+            Splitter::Array(array) => array.next(&mut self.input),
         };
         let piece = piece.map_err(ReadError::from);
         match &piece {
@@ -168,6 +163,11 @@ impl<R: Read> Pieces<R> {
             Splitter::Lines(lines) => lines.broke_off,
             Splitter::Array(array) => array.broke_off(),
         }
+    }
+
+    /// Memory that is no longer needed, for another file.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.input.into_buffer()
     }
 
     /// Passes over `n` pieces, to resume inside a file; the number passed over, less than `n` only at the end.

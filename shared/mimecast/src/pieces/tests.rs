@@ -24,7 +24,7 @@ impl Read for Dribble<'_> {
 
 fn all<R: Read>(mut pieces: Pieces<R>) -> Vec<Piece> {
     let mut found = Vec::new();
-    while let Some(piece) = pieces.next().unwrap() {
+    while let Some((piece, [])) = pieces.next().unwrap() {
         found.push(piece);
     }
     assert_eq!(pieces.next().unwrap(), None);
@@ -315,8 +315,8 @@ fn the_readers_error_comes_after_the_pieces_before_it_and_stays() {
     let mut bytes = gzip.finish().unwrap();
     bytes.truncate(bytes.len() - 14);
     let mut pieces = Pieces::new(MultiGzDecoder::new(&bytes[..]), Format::Ndjson);
-    assert_eq!(pieces.next().unwrap(), Some(Piece::Event(Bytes::from_static(b"{\"a\":1}"))));
-    assert_eq!(pieces.next().unwrap(), Some(Piece::Event(Bytes::from_static(b"{\"b\":1}"))));
+    assert_eq!(pieces.next().unwrap(), Some((Piece::Event(Bytes::from_static(b"{\"a\":1}")), [])));
+    assert_eq!(pieces.next().unwrap(), Some((Piece::Event(Bytes::from_static(b"{\"b\":1}")), [])));
     let first = pieces.next().unwrap_err();
     let second = pieces.next().unwrap_err();
     assert!(matches!(&first, ReadError::Broken(reason) if reason.contains("incomplete")), "{first:?}");
@@ -346,7 +346,7 @@ fn a_reader_whose_disk_fails_is_this_machines_trouble_and_stays_so() {
 fn skip_passes_over_pieces_good_and_bad() {
     let mut pieces = Pieces::new(&b"{\"a\":1}\nx\n\n{\"b\":1}\n"[..], Format::Ndjson);
     assert_eq!(pieces.skip(2).unwrap(), 2);
-    assert_eq!(pieces.next().unwrap(), Some(Piece::Event(Bytes::from_static(b"{\"b\":1}"))));
+    assert_eq!(pieces.next().unwrap(), Some((Piece::Event(Bytes::from_static(b"{\"b\":1}")), [])));
     assert_eq!(pieces.skip(2).unwrap(), 0);
 }
 
@@ -418,7 +418,7 @@ fn a_byte_order_mark_is_ignored_wherever_the_first_bytes_come_from() {
     let file = b"\xef\xbb\xbf{\"a\":1}\n{\"b\":2}\n";
     for read in 0..file.len() {
         let (head, rest) = file.split_at(read);
-        let pieces = all(Pieces::after(head.to_vec(), rest, Format::Ndjson));
+        let pieces = all(Pieces::after(head.to_vec(), rest, Format::Ndjson, []));
         assert_eq!(show(pieces), [r#"{"a":1}"#, r#"{"b":2}"#], "{read} bytes read before");
     }
 }
@@ -461,7 +461,7 @@ proptest! {
         dribbled.input.chunk = chunk;
         prop_assert_eq!(all(dribbled), &at_once[..]);
         let (head, rest) = file.split_at(head.index(file.len() + 1));
-        let mut after = Pieces::after(head.to_vec(), Dribble { bytes: rest, counts, turn: 0 }, format);
+        let mut after = Pieces::after(head.to_vec(), Dribble { bytes: rest, counts, turn: 0 }, format, []);
         (after.input.cap, after.input.chunk) = (cap, chunk);
         prop_assert_eq!(all(after), at_once);
     }
@@ -469,8 +469,8 @@ proptest! {
     #[test]
     fn members_are_found_in_the_event_that_is_given(format in formats(), file in files()) {
         const KEYS: [&str; 3] = ["a", "b", "A"];
-        let mut pieces = Pieces::new(&file[..], format);
-        while let Some((piece, found)) = pieces.next_with(KEYS).unwrap() {
+        let mut pieces = Pieces::after(Vec::new(), &file[..], format, KEYS);
+        while let Some((piece, found)) = pieces.next().unwrap() {
             match piece {
                 Piece::Event(line) => {
                     prop_assert_eq!(found.map(|value| value.map(|value| &line[value])), json::find(&line, KEYS));

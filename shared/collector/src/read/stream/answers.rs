@@ -144,10 +144,10 @@ impl Reader<'_> {
         let names: Vec<String> = archive.files().iter().map(|file| file.name.clone()).collect();
         given.files = names.len();
         for (index, name) in names.iter().enumerate() {
-            let mut seen = self.seen().await?;
-            let found = archive.extract(index).map(|file| (file, archive.is_checked()));
+            let mut desk = self.desk().await?;
+            let found = archive.extract(index, std::mem::take(&mut desk.held)).map(|file| (file, archive.is_checked()));
             let is_broken = found.is_err();
-            let opened = match self.open(name, None, found, last.then(|| raw.clone()), &seen)? {
+            let opened = match self.open(name, None, found, last.then(|| raw.clone()), &desk.seen)? {
                 Ok(opened) => opened,
                 Err(reason) => return Ok(Err(reason)),
             };
@@ -157,7 +157,7 @@ impl Reader<'_> {
                 raw = Raw { note, ..Raw::default() };
             }
             given.unreadable |= matches!(opened, Opened::Unreadable(..));
-            given.pieces += self.deliver(opened, name, None, &mut seen).await?;
+            given.pieces += self.deliver(opened, name, None, &mut desk).await?;
         }
         Ok(Ok(given))
     }

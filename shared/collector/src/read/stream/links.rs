@@ -219,8 +219,8 @@ impl Reader<'_> {
         }
         let mut paths = HashSet::new();
         let mut queue: VecDeque<Link> = {
-            let seen = self.seen().await?;
-            let known = |link: &Link| seen.contains(name_hash(link.path()));
+            let desk = self.desk().await?;
+            let known = |link: &Link| desk.seen.contains(name_hash(link.path()));
             // A link may be listed twice. What is set aside is looked for by date.
             let wanted = |link: &Link| {
                 paths.insert(link.path().to_owned())
@@ -285,9 +285,9 @@ impl Reader<'_> {
                 }
                 // A link that nobody should follow, whichever fresh one is asked for.
                 Err(Upstream::Unreadable { raw, reason }) => {
-                    let mut seen = self.seen().await?;
+                    let mut desk = self.desk().await?;
                     let (opened, mark) = (Opened::Unreadable(raw, reason), name_hash(link.path()));
-                    self.deliver(opened, link.path(), Some(mark), &mut seen).await?;
+                    self.deliver(opened, link.path(), Some(mark), &mut desk).await?;
                     return Ok(());
                 }
                 Err(error) => return self.set_aside(&link, error).await,
@@ -301,17 +301,18 @@ impl Reader<'_> {
     /// Reads a file, or says why it is worth another try.
     async fn read_file(&mut self, link: &Link, mut file: SpooledTempFile, last: bool) -> Result<Option<String>, Error> {
         let (path, mark) = (link.path(), name_hash(link.path()));
-        let mut seen = self.seen().await?;
+        let mut desk = self.desk().await?;
         let last = last && self.stays_broken(path);
         let raw = if last { Some(Raw::of(&mut file).map_err(local)?) } else { None };
-        let found = Archive::open(file, path).and_then(only);
-        let opened = match self.open(path, Some(mark), found, raw.filter(|raw| !raw.bytes.is_empty()), &seen)? {
+        let held = std::mem::take(&mut desk.held);
+        let found = Archive::open(file, path).and_then(|archive| only(archive, held));
+        let opened = match self.open(path, Some(mark), found, raw.filter(|raw| !raw.bytes.is_empty()), &desk.seen)? {
             Ok(opened) => opened,
             Err(reason) => return Ok(Some(reason)),
         };
         self.misses = 0;
         self.position.aside.remove(path);
-        self.deliver(opened, path, Some(mark), &mut seen).await?;
+        self.deliver(opened, path, Some(mark), &mut desk).await?;
         Ok(None)
     }
 
@@ -370,7 +371,7 @@ impl Reader<'_> {
         }
         for entry in entries {
             let mark = name_hash(&format!("{} {}", self.files.feed.name, String::from_utf8_lossy(&entry)));
-            let known = self.seen().await?.identity(mark).known;
+            let known = self.desk().await?.seen.identity(mark).known;
             if !known {
                 let mut portion = self.files.letter("", entry, "an entry of the listing without a link".to_owned());
                 portion.marks.push(mark);
