@@ -53,8 +53,12 @@ struct Shared {
 /// The answer of a JSON endpoint.
 #[derive(Debug)]
 pub struct Page {
-    /// The envelope with its rows.
-    pub envelope: Envelope,
+    /// As sent.
+    pub rows: Vec<Bytes>,
+    /// The token of the next page.
+    pub next: Option<String>,
+    /// How many rows the whole reading has.
+    pub total: Option<u64>,
     /// The server's time when it answered.
     pub at: DateTime<Utc>,
 }
@@ -138,14 +142,14 @@ impl Client {
     /// # Errors
     /// Any of [`Error`], after retries within the time left.
     pub async fn page(&self, path: &str, rows: Rows, body: &str, until: Instant) -> Result<Page, Error> {
-        self.call(&Call::Post { path, body, rows: Some(rows) }, until, |received| {
-            let (at, envelope, body) = (received.at, Envelope::of(&received.top), received.page()?);
-            match envelope {
-                Ok(Some(envelope)) => Ok(Page { envelope, at }),
-                Ok(None) => {
-                    Err(Failed::passing(Error::Protocol(format!("no JSON envelope, {}", start(&body)))).at(path))
+        self.call(&Call::Post { path, body, rows: Some(rows) }, until, |mut received| {
+            let (at, top) = (received.at, std::mem::take(&mut received.top));
+            match top.envelope().map_err(|failed| failed.at(path))? {
+                Some(Envelope { rows, next, total }) => Ok(Page { rows, next, total, at }),
+                None => {
+                    let text = format!("no JSON envelope, {}", start(&received.page()?));
+                    Err(Failed::passing(Error::Protocol(text)).at(path))
                 }
-                Err(error) => Err(Failed::passing(error).at(path)),
             }
         })
         .await

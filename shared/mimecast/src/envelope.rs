@@ -8,21 +8,17 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::json::List;
+use crate::refusal::{Complaint, Failed, shown};
 use crate::{Error, json, lenient};
 
 /// The most rows in one answer; asked for are 500 at most.
 const MAX_ROWS: usize = 100_000;
-/// The most characters of what an answer complains about.
-const MAX_TEXT: usize = 300;
 
 /// One answer of a JSON endpoint.
 #[derive(Debug)]
 pub struct Envelope {
-    body: Bytes,
-    /// Empty where it is absent.
-    data: Bytes,
-    rows: Result<Vec<Bytes>, Problem>,
-    is_last: bool,
+    /// As sent.
+    pub rows: Vec<Bytes>,
     /// `meta.pagination.next`: the token of the next page.
     pub next: Option<String>,
     /// `meta.pagination.totalCount`: how many rows the whole reading has.
@@ -38,15 +34,6 @@ pub enum Rows {
     In(&'static str),
 }
 
-/// What an answer with an envelope complains about.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Complaint {
-    /// The status in the body where it is not 200.
-    pub status: Option<u16>,
-    pub code: String,
-    pub message: String,
-}
-
 /// The three shapes seen: `fail[].errors[].{code,message}`, flat `fail[].{code,message}`, `error.{code,message}`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -60,49 +47,11 @@ impl Envelope {
     /// Reads `body`, whose rows are in `rows`, or `None` where it is no envelope (a JSON object with `meta` or `fail`).
     ///
     /// # Errors
-    /// `Unreadable` where the body starts as an envelope and breaks off or breaks down; `Protocol` where `data` is missing or holds
-    /// no rows, and nothing says why: absent is not empty.
+    /// `Unreadable` where the body starts as an envelope and breaks off or breaks down, the borders of its rows cannot be told, or
+    /// there are more than anybody asks for; `Protocol` where `data` is missing, holds no rows or not the list that should be there,
+    /// and nothing says why: absent is not empty.
     pub fn read(body: &Bytes, rows: Rows) -> Result<Option<Self>, Error> {
-        Self::of(&Top::read(body, rows))
-    }
-
-    /// As [`Envelope::read`].
-    pub(crate) fn of(top: &Top) -> Result<Option<Self>, Error> {
-        let envelope = top.envelope()?;
-        envelope.as_ref().map_or(Ok(()), Self::check)?;
-        Ok(envelope)
-    }
-
-    /// Whether it says that nothing is new without any `data`: by `isLastToken`.
-    pub(crate) fn is_last(&self) -> bool {
-        self.is_last && self.data.is_empty()
-    }
-
-    /// # Errors
-    /// As [`Envelope::read`].
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let protocol = |text: &str| Err(Error::Protocol(text.to_owned()));
-        match self.data.first() {
-            // A `fail` that got as far as here says by itself that there are none.
-            None if Top::read(&self.body, Rows::Flat).complaint().is_some() => Ok(()),
-            None => protocol("no member `data` in the answer"),
-            Some(_) if is_list(&self.data) => Ok(()),
-            Some(_) => protocol("`data` is no list of rows"),
-        }
-    }
-
-    /// The rows, as sent.
-    ///
-    /// # Errors
-    /// `Unreadable` where the borders of the rows cannot be told, or there are more than anybody asks for; `Protocol` where the
-    /// member is missing that should hold them.
-    pub fn rows(&self) -> Result<Vec<Bytes>, Error> {
-        let unreadable = |reason: String| Error::Unreadable { raw: self.body.clone(), reason };
-        self.rows.clone().map_err(|problem| match problem {
-            Problem::Broken(broken) => unreadable(broken.to_string()),
-            Problem::TooMany => unreadable(format!("more than {MAX_ROWS} rows")),
-            Problem::Missing(name) => Error::Protocol(format!("no list `{name}` in `data` of the answer")),
-        })
+        Top::read(body, rows).envelope().map_err(|failed| failed.error)
     }
 }
 
@@ -116,7 +65,6 @@ struct Found<'a> {
 }
 
 /// Why there are no rows.
-#[derive(Debug, Clone, Copy)]
 enum Problem {
     Broken(json::Broken),
     TooMany,
@@ -222,29 +170,43 @@ impl Top {
         Ok(())
     }
 
-    /// As [`Envelope::read`], and leaves `data` unjudged.
-    pub fn envelope(&self) -> Result<Option<Envelope>, Error> {
-        let Self { body, meta, data, rows, has_fail, broken, .. } = self;
-        let unreadable = |reason: String| Error::Unreadable { raw: body.clone(), reason };
-        let is_envelope = meta.is_some() || *has_fail;
-        match broken {
-            Some(_) if !is_envelope && data.is_empty() => return Ok(None),
-            Some(broken) => return Err(unreadable(broken.to_string())),
+    /// As [`Envelope::read`]. Another try may bring the bytes whole, but no other rows.
+    pub fn envelope(self) -> Result<Option<Envelope>, Failed> {
+        let unreadable = |reason: String| Error::Unreadable { raw: self.body.clone(), reason };
+        let protocol = |text: &str| Err(Failed::passing(Error::Protocol(text.to_owned())));
+        let is_envelope = self.meta.is_some() || self.has_fail;
+        match self.broken {
+            Some(_) if !is_envelope && self.data.is_empty() => return Ok(None),
+            Some(broken) => return Err(Failed::passing(unreadable(broken.to_string()))),
             None => {}
         }
-        let meta: Value = match meta {
-            Some(meta) => serde_json::from_slice(meta).map_err(|_| unreadable("meta is not understood".to_owned()))?,
-            None => Value::Null,
-        };
-        let pagination = &meta["pagination"];
-        Ok(is_envelope.then(|| Envelope {
-            body: body.clone(),
-            data: data.clone(),
-            rows: rows.clone(),
-            is_last: lenient::is_true(&meta["isLastToken"]),
-            next: lenient::text(&pagination["next"]),
-            total: lenient::whole(&pagination["totalCount"]),
-        }))
+        let meta = self.meta().map_err(|_| Failed::passing(unreadable("meta is not understood".to_owned())))?;
+        match self.data.first() {
+            _ if !is_envelope => return Ok(None),
+            // A `fail` that got as far as here says by itself that there are none.
+            None if self.complaint().is_some() => {}
+            None => return protocol("no member `data` in the answer"),
+            Some(_) if is_list(&self.data) => {}
+            Some(_) => return protocol("`data` is no list of rows"),
+        }
+        let rows = self.rows.map_err(|problem| match problem {
+            Problem::Broken(broken) => unreadable(broken.to_string()),
+            Problem::TooMany => unreadable(format!("more than {MAX_ROWS} rows")),
+            Problem::Missing(name) => Error::Protocol(format!("no list `{name}` in `data` of the answer")),
+        });
+        let (rows, pagination) = (rows.map_err(Failed::lasting)?, &meta["pagination"]);
+        let (next, total) = (lenient::text(&pagination["next"]), lenient::whole(&pagination["totalCount"]));
+        Ok(Some(Envelope { rows, next, total }))
+    }
+
+    /// Whether it says that nothing is new without any `data`: by `isLastToken`.
+    pub fn is_last(&self) -> bool {
+        let says_so = |meta: Value| lenient::is_true(&meta["isLastToken"]);
+        self.broken.is_none() && self.data.is_empty() && self.meta().is_ok_and(says_so)
+    }
+
+    fn meta(&self) -> serde_json::Result<Value> {
+        self.meta.as_ref().map_or(Ok(Value::Null), |meta| serde_json::from_slice(meta))
     }
 
     /// What it complains about, if it is JSON that complains at all. An entry of `fail` without code and message is none.
@@ -253,11 +215,9 @@ impl Top {
         if self.broken.is_some() {
             return None;
         }
-        if let Some(meta) = &self.meta {
-            let meta: Value = serde_json::from_slice(meta).unwrap_or_default();
-            let status = lenient::whole(&meta["status"]).and_then(|status| u16::try_from(status).ok());
-            complaint.status = status.filter(|status| *status != 200);
-        }
+        let meta = self.meta().unwrap_or_default();
+        let status = lenient::whole(&meta["status"]).and_then(|status| u16::try_from(status).ok());
+        complaint.status = status.filter(|status| *status != 200);
         let details = self.complaints.iter().flat_map(|value| entries(value)).flat_map(|entry| {
             let inner = entry.errors;
             std::iter::once(FailEntry { errors: Vec::new(), ..entry }).chain(inner)
@@ -282,29 +242,6 @@ fn entries(value: &[u8]) -> Vec<FailEntry> {
     })
 }
 
-/// A text of the API's for people: one line, not long, and without what it may repeat of our request.
-pub(crate) fn shown(text: &str) -> String {
-    let line: String = text.chars().take(10 * MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let words: Vec<&str> = line.split(' ').map(|word| if holds_a_key(word) { "***" } else { word }).collect();
-    words.join(" ").chars().take(MAX_TEXT).collect()
-}
-
-/// Keys, tokens and signatures are long and hold letters and digits; no word does.
-fn holds_a_key(word: &str) -> bool {
-    let of_a_key = |c: char| c.is_ascii_alphanumeric() || "+/=_-.~".contains(c);
-    let (letter, digit) = (|c: char| c.is_ascii_alphabetic(), |c: char| c.is_ascii_digit());
-    word.split(|c| !of_a_key(c)).any(|run| run.len() >= 20 && run.contains(letter) && run.contains(digit))
-}
-
-impl std::fmt::Display for Complaint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.code.as_str(), self.status) {
-            ("", Some(status)) => write!(f, "status {status} in the answer"),
-            (code, _) => write!(f, "{code} {}", self.message),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -322,8 +259,7 @@ mod tests {
         );
         let page = page.unwrap().unwrap();
         assert_eq!((page.next.as_deref(), page.total), (Some("t"), Some(7)));
-        let rows = page.rows().unwrap();
-        assert_eq!(rows, [r#"{ "n":12345678901234567890, "f":1.10 }"#, r#"{"a":}"#]);
+        assert_eq!(page.rows, [r#"{ "n":12345678901234567890, "f":1.10 }"#, r#"{"a":}"#]);
     }
 
     #[test]
@@ -335,18 +271,17 @@ mod tests {
             r#","data":[{}]"#,
             r#","data":[{"logs":null,"resultCount":0}]"#,
         ] {
-            let page =
-                read(&format!(r#"{{"meta":{{"status":200}}{data},"fail":[]}}"#), Rows::In("logs")).unwrap().unwrap();
-            assert!(page.rows().unwrap().is_empty(), "{data}");
+            let page = read(&format!(r#"{{"meta":{{"status":200}}{data},"fail":[]}}"#), Rows::In("logs"));
+            assert!(page.unwrap().unwrap().rows.is_empty(), "{data}");
         }
         let object = r#"{"meta":{},"data":[{"notifications":{"id":"1"}}]}"#;
         let object = read(object, Rows::In("notifications")).unwrap().unwrap();
-        assert_eq!(object.rows().unwrap(), [r#"{"id":"1"}"#]);
+        assert_eq!(object.rows, [r#"{"id":"1"}"#]);
     }
 
     #[test]
     fn absent_is_not_empty() {
-        let refused = |body: &str, rows| match read(body, rows).and_then(|page| page.unwrap().rows().map(drop)) {
+        let refused = |body: &str, rows| match read(body, rows) {
             Err(Error::Protocol(text)) => text,
             other => panic!("{body}: {other:?}"),
         };
@@ -369,9 +304,9 @@ mod tests {
         // What complains says why.
         let complains = r#"{"meta":{"status":200},"fail":[{"code":"err_a","message":"m"}]}"#;
         let complains = read(complains, Rows::Flat).unwrap().unwrap();
-        assert!(complains.rows().unwrap().is_empty());
+        assert!(complains.rows.is_empty());
         let spelt = read(r#"{"meta":{},"data":[{"logs":[{"a":1}]}]}"#, Rows::In("logs")).unwrap().unwrap();
-        assert_eq!(spelt.rows().unwrap(), [r#"{"a":1}"#]);
+        assert_eq!(spelt.rows, [r#"{"a":1}"#]);
     }
 
     #[test]
@@ -406,12 +341,11 @@ mod tests {
     fn more_rows_than_anybody_asks_for_are_unreadable() {
         for (count, expected) in [(MAX_ROWS, true), (MAX_ROWS + 1, false)] {
             let rows = vec!["{}"; count].join(",");
-            let flat = read(&format!(r#"{{"meta":{{}},"data":[{rows}]}}"#), Rows::Flat).unwrap().unwrap();
-            assert_eq!(flat.rows().is_ok(), expected);
+            let flat = read(&format!(r#"{{"meta":{{}},"data":[{rows}]}}"#), Rows::Flat);
+            assert_eq!(flat.is_ok(), expected);
             let half = vec!["{}"; count - 1].join(",");
             let grouped = format!(r#"{{"meta":{{}},"data":[{{"x":[{half}]}},{{"x":{{}}}}]}}"#);
-            let grouped = read(&grouped, Rows::In("x")).unwrap().unwrap();
-            assert_eq!(grouped.rows().is_ok(), expected);
+            assert_eq!(read(&grouped, Rows::In("x")).is_ok(), expected);
         }
     }
 
@@ -452,7 +386,7 @@ mod tests {
         let echo = r#"{"fail":{"code":"c","message":"MC aBcDeFgHiJkLmNoPqRsT0:Zm9vYmFyYmF6cXV1eA1= for /api/audit/get-audit-events"}}"#;
         assert_eq!(of(echo), some(None, "c", "MC *** for /api/audit/get-audit-events"));
         let long = format!(r#"{{"fail":{{"code":"a\n","message":"{}"}}}}"#, "\u{e9}".repeat(1_000));
-        assert_eq!(of(&long), some(None, "a ", &"\u{e9}".repeat(MAX_TEXT)));
+        assert_eq!(of(&long), some(None, "a ", &"\u{e9}".repeat(300)));
         assert_eq!(of(r#"{"meta":{"status":200},"fail":null}"#), None);
         assert_eq!(of("<html>"), None);
     }
@@ -464,10 +398,11 @@ mod tests {
                 let body = format!(r#"{{"meta":{{}},"data":{data},"fail":[{{"code":"c","message":"m"}}]}}"#);
                 let top = Top::read(&Bytes::copy_from_slice(body.as_bytes()), rows);
                 assert_eq!(top.complaint().unwrap().code, "c", "{data}");
-                assert_eq!(top.envelope().unwrap().unwrap().data, data);
+                assert_eq!(top.data, data);
             }
         }
-        let broken = read(r#"{"meta":{},"data":[{} {}]}"#, Rows::Flat).unwrap().unwrap();
-        assert!(matches!(broken.rows(), Err(Error::Unreadable { .. })));
+        let broken = Bytes::from_static(br#"{"meta":{},"data":[{} {}]}"#);
+        let broken = Top::read(&broken, Rows::Flat).envelope();
+        assert!(matches!(broken, Err(Failed { error: Error::Unreadable { .. }, retry: false })));
     }
 }

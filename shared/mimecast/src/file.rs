@@ -9,7 +9,7 @@ use reqwest::header::CONTENT_DISPOSITION;
 use tempfile::SpooledTempFile;
 
 use crate::answer::Received;
-use crate::envelope::Envelope;
+use crate::envelope::Top;
 use crate::refusal::Failed;
 use crate::{Error, json};
 
@@ -27,13 +27,14 @@ pub struct FileAnswer {
 }
 
 impl FileAnswer {
-    pub(crate) fn read(received: Received, token_header: &str, token_required: bool) -> Result<Self, Failed> {
+    pub(crate) fn read(mut received: Received, token_header: &str, token_required: bool) -> Result<Self, Failed> {
         let text = |name: &str| Some(received.headers.get(name)?.to_str().ok()?.trim().to_owned());
         let next = text(token_header).filter(|token| !token.is_empty());
         let name = text(CONTENT_DISPOSITION.as_str()).as_deref().and_then(file_name).unwrap_or_default();
-        let (at, envelope, (file, small)) = (received.at, received.top.envelope(), received.file()?);
+        let (at, top) = (received.at, std::mem::take(&mut received.top));
+        let (file, small) = received.file()?;
         let is_empty = small.as_ref().is_some_and(Bytes::is_empty);
-        let is_file = small.map_or(Ok(true), |body| is_file(&body, envelope)).map_err(Failed::passing)?;
+        let is_file = small.map_or(Ok(true), |body| is_file(&body, top)).map_err(Failed::passing)?;
         if token_required && is_file && !is_empty && next.is_none() {
             // Without it the same file would come again for ever, as if it were new.
             return Err(Failed::passing(Error::Protocol(format!("a file without the header {token_header}"))));
@@ -43,16 +44,16 @@ impl FileAnswer {
 }
 
 /// Whether `body` is a file; false: it says that nothing is new.
-fn is_file(body: &Bytes, envelope: Result<Option<Envelope>, Error>) -> Result<bool, Error> {
-    match envelope {
-        Ok(Some(envelope)) if envelope.is_last() => Ok(false),
-        Ok(Some(envelope)) => {
-            envelope.check()?;
-            Ok(!envelope.rows().is_ok_and(|rows| rows.is_empty()))
-        }
+fn is_file(body: &Bytes, top: Top) -> Result<bool, Error> {
+    if top.is_last() {
+        return Ok(false);
+    }
+    match top.envelope() {
+        Ok(Some(envelope)) => Ok(!envelope.rows.is_empty()),
         Ok(None) if json::trim(body).first() == Some(&b'{') && json::members(body).next().is_none() => {
             Err(Error::Protocol("an empty object in place of a file".into()))
         }
+        Err(Failed { error: error @ Error::Protocol(_), .. }) => Err(error),
         // A document that breaks off is a file too: what it holds is a dead letter's business.
         Ok(None) | Err(_) => Ok(true),
     }

@@ -8,8 +8,28 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
 use crate::Error;
-use crate::envelope::{Complaint, shown};
 use crate::retry::quota_wait;
+
+/// The most characters of what an answer complains about.
+const MAX_TEXT: usize = 300;
+
+/// What an answer with an envelope complains about.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Complaint {
+    /// The status in the body where it is not 200.
+    pub status: Option<u16>,
+    pub code: String,
+    pub message: String,
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.code.as_str(), self.status) {
+            ("", Some(status)) => write!(f, "status {status} in the answer"),
+            (code, _) => write!(f, "{code} {}", self.message),
+        }
+    }
+}
 
 /// A request that failed, and whether the same one may succeed when it is sent again.
 #[derive(Debug)]
@@ -71,6 +91,20 @@ pub(crate) fn check(
         (200..300, _) => Failed::passing(Error::Protocol(text)),
         _ => Failed::lasting(Error::Protocol(text)),
     })
+}
+
+/// A text of the API's for people: one line, not long, and without what it may repeat of our request.
+pub(crate) fn shown(text: &str) -> String {
+    let line: String = text.chars().take(10 * MAX_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let words: Vec<&str> = line.split(' ').map(|word| if holds_a_key(word) { "***" } else { word }).collect();
+    words.join(" ").chars().take(MAX_TEXT).collect()
+}
+
+/// Keys, tokens and signatures are long and hold letters and digits; no word does.
+fn holds_a_key(word: &str) -> bool {
+    let of_a_key = |c: char| c.is_ascii_alphanumeric() || "+/=_-.~".contains(c);
+    let (letter, digit) = (|c: char| c.is_ascii_alphabetic(), |c: char| c.is_ascii_digit());
+    word.split(|c| !of_a_key(c)).any(|run| run.len() >= 20 && run.contains(letter) && run.contains(digit))
 }
 
 /// A UUID in full: support asks for it, and it opens nothing.

@@ -23,8 +23,7 @@ pub(crate) async fn probe(
         let outcome = match &source.kind {
             Kind::Window(window) => rows(window, client, until).await,
             Kind::Snapshot(snapshot) => {
-                let page = client.page(snapshot.path, snapshot.rows, &snapshot.question(settings), until).await;
-                page.and_then(|page| page.envelope.rows().map(drop))
+                client.page(snapshot.path, snapshot.rows, &snapshot.question(settings), until).await.map(drop)
             }
             Kind::Stream(_) => Ok(()),
         };
@@ -56,7 +55,7 @@ async fn rows(window: &Window, client: &Client, until: Instant) -> Result<(), Er
     let body = format!(
         r#"{{"meta":{{"pagination":{{"pageSize":1}}}},"data":[{{"{from}":"{begin}","{to}":"{end}"{comma}{filter}}}]}}"#
     );
-    client.page(window.path, window.rows, &body, until).await?.envelope.rows().map(drop)
+    client.page(window.path, window.rows, &body, until).await.map(drop)
 }
 
 async fn ask(ask: &Ask, client: &Client, until: Instant) -> Result<(), Error> {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use chrono::{SecondsFormat, TimeDelta};
+use mimecast::Page;
 use mimecast::json::{self, content_hash};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -42,7 +43,7 @@ impl Reader<'_> {
     async fn poll(&mut self) -> Result<(), Error> {
         let Snapshot { path, rows, .. } = *self.spec;
         let page = self.task.client.page(path, rows, &self.spec.question(self.task.settings), self.task.until).await;
-        let (page, rows) = match page.and_then(|page| page.envelope.rows().map(|rows| (page, rows))) {
+        let Page { rows, at, .. } = match page {
             Err(mimecast::Error::Unreadable { raw, reason }) => {
                 // An answer that stays broken is a dead letter whole; the next poll is another.
                 self.reject(raw, reason);
@@ -51,7 +52,7 @@ impl Reader<'_> {
             answer => answer?,
         };
         let table = self.task.table(self.task.source.table);
-        let collected_at = page.at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let collected_at = at.to_rfc3339_opts(SecondsFormat::Secs, true);
         // Marked is only what a failed delivery has got through: asked for when a row seems to be new.
         let mut failed_delivery: Option<Seen> = None;
         let mut listed = HashSet::new();

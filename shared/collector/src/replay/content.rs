@@ -91,10 +91,9 @@ pub(super) fn refused<'a>(letter: &Letter, raw: Bytes) -> Found<'a> {
 
 /// A row, or a page. Its rows are known by their raw bytes to every later reading, see `window::judge`.
 pub(super) fn window<'a>(task: &Task<'_>, spec: &'a Window, letter: &'a Letter, raw: Bytes) -> Found<'a> {
-    let Some(envelope) = Envelope::read(&raw, spec.rows).map_err(|error| error.to_string())? else {
+    let Some(Envelope { rows, .. }) = Envelope::read(&raw, spec.rows).map_err(|error| error.to_string())? else {
         return Ok(line(letter, task.table(task.source.table), json::compact(&raw)?));
     };
-    let rows = envelope.rows().map_err(|error| error.to_string())?;
     if rows.is_empty() {
         return Err("an answer without rows".to_owned());
     }

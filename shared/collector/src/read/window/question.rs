@@ -35,9 +35,8 @@ impl Question {
             None => json!({"pageSize": self.size}),
         };
         let body = format!(r#"{{"meta":{{"pagination":{pagination}}},"data":[{}]}}"#, self.item);
-        let Page { envelope, at } = self.client.page(self.path, self.rows, &body, self.until).await?;
-        let rows = envelope.rows()?;
-        Ok(Answer { rows, pages: Pages::One, total: envelope.total, next: envelope.next, at })
+        let Page { rows, next, total, at } = self.client.page(self.path, self.rows, &body, self.until).await?;
+        Ok(Answer { rows, pages: Pages::One, total, next, at })
     }
 
     /// The page behind a token, or `None` where the token is refused: last pages may have such a one. A refusal by chance would hide
