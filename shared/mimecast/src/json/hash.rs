@@ -18,7 +18,8 @@ const DEPTH: u32 = 64;
 pub fn content_hash(event: &[u8]) -> u128 {
     // Room for what the lengths add, and for a copy in order.
     let canonical = Vec::with_capacity(4 * event.len());
-    let mut walk = Walk { event, at: 0, canonical, members: Vec::with_capacity(32) };
+    let (members, order) = (Vec::with_capacity(32), Vec::with_capacity(32));
+    let mut walk = Walk { event, at: 0, canonical, members, order };
     let is_plain = walk.value(DEPTH).is_some() && walk.at == event.len();
     let mut canonical = walk.canonical;
     if !is_plain {
@@ -36,6 +37,8 @@ struct Walk<'a> {
     canonical: Vec<u8>,
     /// Those of the objects that are open.
     members: Vec<Member>,
+    /// The fronts and numbers of those that are being sorted, kept as memory.
+    order: Vec<(u64, usize)>,
 }
 
 /// A member in the canonical form: its key, from its length on, and its value.
@@ -116,20 +119,22 @@ impl Walk<'_> {
 
     /// Brings the members from this one on into order.
     fn sort(&mut self, first: usize) {
+        let mut order = std::mem::take(&mut self.order);
         let members = &self.members[first..];
         // Most keys differ in their fronts, and to compare what lies side by side is soon done.
-        let mut order: Vec<(u64, usize)> = members.iter().map(|member| member.front).zip(0..).collect();
+        order.extend(members.iter().map(|member| member.front).zip(0..));
         order.sort_unstable_by(|one, other| {
             one.0.cmp(&other.0).then_with(|| self.order(&members[one.1], &members[other.1]))
         });
         let start = self.canonical.len();
-        for member in order.into_iter().map(|(_, number)| &members[number]) {
+        for member in order.drain(..).map(|(_, number)| &members[number]) {
             self.canonical.extend_from_within(member.key.start..member.end);
         }
         // Behind what is in the order of before, and then in its place.
         let sorted = start..self.canonical.len();
         self.canonical.copy_within(sorted.clone(), start - sorted.len());
         self.canonical.truncate(start);
+        self.order = order;
     }
 
     fn array(&mut self, depth: u32) -> Option<()> {

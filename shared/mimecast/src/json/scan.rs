@@ -91,6 +91,7 @@ pub(super) const HIGH: u64 = ONES << 7;
 const WORDS: usize = 8;
 
 /// The length of a string's inner part, from behind its quote on, and whether it has an escape. `None`: it is not all there.
+#[inline(always)]
 pub(super) fn end_of_text(ahead: &[u8]) -> Option<(usize, bool)> {
     let (mut at, mut has_escape) = (0, false);
     loop {
@@ -103,19 +104,19 @@ pub(super) fn end_of_text(ahead: &[u8]) -> Option<(usize, bool)> {
     }
 }
 
+#[inline(always)]
 fn quote_or_escape(ahead: &[u8]) -> Option<usize> {
-    for (number, chunk) in ahead.as_chunks::<8>().0.iter().enumerate().take(WORDS) {
-        let word = u64::from_le_bytes(*chunk);
-        let is = |byte: u8| {
-            let turned = word ^ (ONES * u64::from(byte));
-            turned.wrapping_sub(ONES) & !turned
-        };
+    let mut rest = ahead;
+    for _ in 0..WORDS {
+        let Some((word, behind)) = rest.split_first_chunk() else { break };
+        let word = u64::from_le_bytes(*word);
+        let is = |byte: u8| (word ^ (ONES * u64::from(byte))).wrapping_sub(ONES);
         // The lowest bit that is set is right; those above it may be wrong, by a borrow.
-        let ends = (is(b'"') | is(b'\\')) & HIGH;
+        let ends = (is(b'"') | is(b'\\')) & !word & HIGH;
         if ends != 0 {
-            return Some(8 * number + ends.trailing_zeros() as usize / 8);
+            return Some(ahead.len() - rest.len() + ends.trailing_zeros() as usize / 8);
         }
+        rest = behind;
     }
-    let looked_at = (ahead.len() & !7).min(8 * WORDS);
-    memchr2(b'"', b'\\', &ahead[looked_at..]).map(|found| looked_at + found)
+    memchr2(b'"', b'\\', rest).map(|found| ahead.len() - rest.len() + found)
 }
