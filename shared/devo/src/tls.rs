@@ -11,8 +11,8 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        AlertDescription, CertificateError, CipherSuite, ClientConfig, Error as TlsError, RootCertStore,
-        crypto::{CryptoProvider, aws_lc_rs::default_provider},
+        AlertDescription, CertificateError, ClientConfig, Error as TlsError, RootCertStore,
+        crypto::aws_lc_rs::default_provider,
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
         server::{
             WebPkiClientVerifier,
@@ -41,20 +41,6 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// As the library has it, with AES-128 offered first: all events are encrypted, and it takes a quarter less CPU than AES-256. The
-/// server has the last word.
-fn provider() -> CryptoProvider {
-    use CipherSuite as Suite;
-    let first = [
-        Suite::TLS13_AES_128_GCM_SHA256,
-        Suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-        Suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-    ];
-    let mut provider = default_provider();
-    provider.cipher_suites.sort_by_key(|suite| !first.contains(&suite.suite()));
-    provider
-}
-
 impl Tls {
     pub fn new(host: &str, credentials: Option<&Credentials>) -> Result<Self, Error> {
         let [chain, cert, key] = Credentials::require(credentials, ["chain", "cert", "key"])?;
@@ -70,7 +56,7 @@ impl Tls {
         }
         let key = PrivateKeyDer::from_pem_slice(pem(&key).expose_secret().as_bytes())
             .map_err(|_| bad(format!("key holds no private key in PEM form{}", hint(&key))))?;
-        let provider = Arc::new(provider());
+        let provider = Arc::new(default_provider());
         let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| bad(error.to_string()))?
@@ -268,14 +254,6 @@ mod tests {
             let text = refusal(&TlsError::InvalidCertificate(problem)).unwrap();
             assert!(text.contains(expected) && text.contains("through a relay") && !text.contains('\n'), "{text}");
         }
-    }
-
-    #[test]
-    fn aes_128_is_offered_first_and_nothing_is_left_out() {
-        let suites = provider().cipher_suites;
-        assert_eq!(suites[0].suite(), CipherSuite::TLS13_AES_128_GCM_SHA256);
-        let all = default_provider().cipher_suites;
-        assert!(suites.len() == all.len() && all.iter().all(|suite| suites.contains(suite)));
     }
 
     #[test]
