@@ -68,7 +68,8 @@ def free_port():
 
 def send(folder, url, file, program=None, **settings):
     """Runs a sender, by default our driver (the program named by the variable DRIVER), and returns what it says."""
-    settings = {"credentials": f"{folder}/secret.json", "host": HOST, "seconds": 120} | settings
+    # rsyslog by TLS 1.2 leaves lines unread at times until it is sent to again: mostly a minute in all, and two were not always enough.
+    settings = {"credentials": f"{folder}/secret.json", "host": HOST, "seconds": 300} | settings
     command = [*(program or [os.environ["DRIVER"]]), url, str(file), json.dumps(settings)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=settings["seconds"] + 120)
     return json.loads(done.stdout)
