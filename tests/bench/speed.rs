@@ -26,7 +26,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use limit::{Way, limit};
+use limit::{Bound, Way};
 use load::{Files, Rhythm, Rows, Sum};
 use receiver::{Authority, How, Receiver, Tls};
 use support::runtime::{Deadline, Outcome};
@@ -84,8 +84,8 @@ async fn main() {
                 *events = sum.lines;
             }
             if let Work::Files(files) = &case.work {
-                for (least, work) in least.iter_mut().zip([limit::Work::Bytes, limit::Work::Events]) {
-                    *least = least.min(limit(files.bytes(), case.way, work));
+                for (least, bound) in least.iter_mut().zip([Bound::Limit, Bound::Floor]) {
+                    *least = least.min(limit::least(files.bytes(), case.way, bound));
                 }
             }
         }

@@ -102,7 +102,7 @@ impl<const N: usize> Layout<N> {
         let known = Key::new(key, which(self.wanted, key));
         let wanted = known.wanted;
         match self.keys.get_mut(number) {
-            Some(before) => *before = known,
+            Some(place) => *place = known,
             None if number < MOST => self.keys.push(known),
             None => {}
         }
